@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! One file per subcommand.
+
+pub mod bench_fork;
+pub mod probe;
+pub mod run;
+pub mod status;
+
+use std::fmt;
+use std::io;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use anyhow::Result;
+use anyhow::bail;
+use clap::Subcommand;
+use clap::ValueEnum;
+use serde::Deserialize;
+use serde::Serialize;
+
+#[derive(Subcommand)]
+pub enum Command {
+    Run(run::Options),
+    Status(status::Options),
+    /// Tell by the exit status alone whether the running kernel has the feature
+    Probe,
+    /// Measure
+    #[command(subcommand)]
+    Bench(Bench),
+}
+
+#[derive(Subcommand)]
+pub enum Bench {
+    Fork(bench_fork::Options),
+}
+
+impl Command {
+    pub fn execute(self) -> Result<ExitCode> {
+        match self {
+            Self::Run(options) => Ok(options.execute()),
+            Self::Status(options) => options.execute(),
+            Self::Probe => probe::execute(),
+            Self::Bench(Bench::Fork(options)) => options.execute(),
+        }
+    }
+}
+
+/// Which fork a benchmark measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// The page tables are copied in the call
+    Default,
+    /// The page tables are copied after the call
+    Async,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Default => "default",
+            Self::Async => "async",
+        })
+    }
+}
+
+/// What is said wherever the kernel lacks the feature.
+const ABSENT: &str =
+    "this kernel has no CLONE_ASYNC_PGTABLE (not patched, or CONFIG_ASYNC_PGTABLE is off)";
+
+/// The error of a function of the library, in words.
+fn explain(error: io::Error) -> anyhow::Error {
+    if asyncfork::is_absent(&error) {
+        anyhow::anyhow!(ABSENT)
+    } else {
+        error.into()
+    }
+}
+
+/// The kernel's counters, or none if it lacks the feature and `modes` can do without.
+fn counters_for(modes: &[Mode]) -> Result<Option<asyncfork::Counters>> {
+    if asyncfork::probe().context("cannot probe the kernel")? {
+        return asyncfork::counters()
+            .map(Some)
+            .context("cannot read the counters");
+    }
+    if modes.contains(&Mode::Async) {
+        bail!("{ABSENT}; --modes default measures without it");
+    }
+    Ok(None)
+}
