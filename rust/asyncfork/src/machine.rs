@@ -4,7 +4,11 @@
 
 use std::env;
 use std::ffi::CStr;
+use std::ffi::CString;
 use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use serde::Deserialize;
 use serde::Serialize;
@@ -92,6 +96,29 @@ impl Machine {
 /// MiB of memory that can be taken without swapping.
 pub fn available_mib() -> u64 {
     meminfo_mib("MemAvailable")
+}
+
+/// The file system that a directory is on.
+pub struct FileSystem {
+    pub free_mib: u64,
+    /// It is a tmpfs: its files take memory.
+    pub in_memory: bool,
+}
+
+impl FileSystem {
+    pub fn read(directory: &Path) -> io::Result<Self> {
+        let path = CString::new(directory.as_os_str().as_bytes())?;
+        // SAFETY: all-zero is a valid `statfs`.
+        let mut status: libc::statfs = unsafe { std::mem::zeroed() };
+        // SAFETY: `path` is a C string and `status` is valid for writes.
+        if unsafe { libc::statfs(path.as_ptr(), &raw mut status) } == -1 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Self {
+            free_mib: (status.f_bavail * status.f_bsize as u64) >> 20,
+            in_memory: status.f_type == libc::TMPFS_MAGIC,
+        })
+    }
 }
 
 fn meminfo_mib(name: &str) -> u64 {

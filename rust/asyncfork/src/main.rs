@@ -3,7 +3,9 @@
 //! The command `asyncfork`.
 
 mod command;
+mod interrupt;
 mod machine;
+mod redis;
 mod report;
 
 use std::env;
@@ -31,10 +33,16 @@ fn main() -> ExitCode {
     };
     match arguments.command.execute() {
         Ok(status) => status,
-        Err(error) => {
-            eprintln!("asyncfork: {error:#}");
-            ExitCode::FAILURE
-        }
+        Err(error) => match interrupt::status() {
+            Some(status) => {
+                eprintln!("asyncfork: interrupted");
+                ExitCode::from(status)
+            }
+            None => {
+                eprintln!("asyncfork: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
     }
 }
 

@@ -125,6 +125,10 @@ impl Latencies {
         self.0.record(ns).expect("the histogram grows as needed");
     }
 
+    pub fn add(&mut self, other: &Self) {
+        self.0.add(&other.0).expect("the histogram grows as needed");
+    }
+
     pub fn count(&self) -> u64 {
         self.0.len()
     }

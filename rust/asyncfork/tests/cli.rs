@@ -3,7 +3,13 @@
 //! The command from outside, on any kernel: what depends on the feature is expected from `probe`.
 
 use std::fs;
+use std::io::BufRead;
+use std::io::BufReader;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Child;
 use std::process::Command;
 use std::process::Output;
 use std::process::Stdio;
@@ -37,6 +43,47 @@ fn one_line(output: &Output, status: i32) -> String {
 
 fn patched() -> bool {
     asyncfork::probe().unwrap()
+}
+
+/// Whether Debian's redis-server is here; the tests that need it say so when it is not.
+fn has_redis() -> bool {
+    let here = Command::new("redis-server")
+        .arg("--version")
+        .output()
+        .is_ok();
+    if !here {
+        eprintln!("SKIP: no redis-server");
+    }
+    here
+}
+
+/// A stand-in for redis-server: a script that runs it.
+fn server(directory: &Path, script: &str) -> PathBuf {
+    let path = directory.join("server");
+    fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+/// Arguments of a small benchmark whose temporary directory is made in `directory`.
+fn small<'a>(directory: &'a Path, saves: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let mut arguments = vec![
+        "bench", "redis", "--modes", "default", "--mb", "16", "--quiet", "0.3",
+    ];
+    arguments.extend(["--saves", saves, "--dir", directory.to_str().unwrap()]);
+    arguments.extend(more);
+    arguments
+}
+
+/// The processes whose command line names `directory`.
+fn processes_of(directory: &Path) -> Vec<String> {
+    let name = directory.to_str().unwrap();
+    let command_line = |entry: fs::DirEntry| fs::read_to_string(entry.path().join("cmdline")).ok();
+    let all = fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter_map(command_line);
+    all.filter(|line| line.contains(name)).collect()
 }
 
 #[test]
@@ -121,7 +168,10 @@ fn wrong_arguments() {
     for arguments in [
         &["bench", "fork", "--runs", "0"][..],
         &["bench", "fork", "--mb", "x"],
-        &["bench", "fork", "--modes", "fast"],
+        &["bench", "redis", "--mb", "1"],
+        &["bench", "redis", "--modes", "fast"],
+        &["bench", "redis", "--soak", "3", "--saves", "2"],
+        &["bench", "redis", "--quiet", "-1"],
         &["bench"],
         &["frobnicate"],
     ] {
@@ -135,34 +185,84 @@ fn benchmarks_need_the_feature_unless_told() {
         eprintln!("SKIP: this kernel has CLONE_ASYNC_PGTABLE");
         return;
     }
-    assert!(one_line(&run(&["bench", "fork"]), 1).contains("no CLONE_ASYNC_PGTABLE"));
+    for arguments in [
+        &["bench", "fork"][..],
+        &["bench", "redis"],
+        &["bench", "redis", "--soak", "2"],
+    ] {
+        assert!(
+            one_line(&run(arguments), 1).contains("no CLONE_ASYNC_PGTABLE"),
+            "{arguments:?}"
+        );
+    }
 }
 
 #[test]
 fn too_little_memory() {
-    let line = one_line(
-        &run(&["bench", "fork", "--modes", "default", "--mb", "16000000"]),
-        1,
-    );
-    assert!(
-        line.contains("--mb 16000000 needs at least") && line.contains("this machine has"),
-        "{line}"
-    );
+    for benchmark in ["fork", "redis"] {
+        let line = one_line(
+            &run(&["bench", benchmark, "--modes", "default", "--mb", "16000000"]),
+            1,
+        );
+        assert!(
+            line.contains("--mb 16000000 needs at least") && line.contains("this machine has"),
+            "{line}"
+        );
+    }
 }
 
 #[test]
 fn nowhere_to_write() {
+    for benchmark in ["fork", "redis"] {
+        let output = run(&[
+            "bench",
+            benchmark,
+            "--modes",
+            "default",
+            "--mb",
+            "16",
+            "--json",
+            "/no/such/file.json",
+        ]);
+        assert!(one_line(&output, 1).contains("cannot write /no/such/file.json"));
+    }
     let output = run(&[
         "bench",
-        "fork",
+        "redis",
         "--modes",
         "default",
-        "--mb",
-        "16",
-        "--json",
-        "/no/such/file.json",
+        "--dir",
+        "/no/such/directory",
     ]);
-    assert!(one_line(&output, 1).contains("cannot write /no/such/file.json"));
+    assert!(one_line(&output, 1).contains("/no/such/directory"));
+}
+
+#[test]
+fn no_server_or_a_broken_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = run(&small(
+        directory.path(),
+        "2",
+        &["--server", "/no/such/server"],
+    ));
+    assert!(one_line(&output, 1).contains("cannot run /no/such/server"));
+
+    let broken = server(directory.path(), "echo 'no mood today'; exit 3");
+    let output = run(&small(
+        directory.path(),
+        "2",
+        &["--server", broken.to_str().unwrap()],
+    ));
+    let line = one_line(&output, 1);
+    assert!(
+        line.contains("no mood today") && line.contains('3'),
+        "{line}"
+    );
+    assert_eq!(
+        fs::read_dir(directory.path()).unwrap().count(),
+        1,
+        "the server alone"
+    );
 }
 
 #[test]
@@ -178,4 +278,92 @@ fn bench_fork_default() {
     let json: serde_json::Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
     assert_eq!(json["runs"].as_array().unwrap().len(), 2);
     assert_eq!(json["runs"][0]["writes_ns"].as_array().unwrap().len(), 4);
+}
+
+#[test]
+fn bench_redis_default() {
+    if !has_redis() {
+        return;
+    }
+    for rate in ["0", "2000"] {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("redis.json");
+        let output = asyncfork(&small(directory.path(), "2", &["--rate", rate, "--json"]))
+            .arg(&file)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let last = stdout(&output).lines().last().unwrap().to_owned();
+        assert_eq!(last, "exact: 2 of 2 snapshots equal the data at the fork");
+
+        let json: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+        assert!(json["used_memory_bytes"].as_u64().unwrap() >= 16 << 20);
+        let saves = json["saves"].as_array().unwrap();
+        assert_eq!(saves.len(), 2);
+        for save in saves {
+            assert!(save["fork_us"].as_u64().unwrap() > 0);
+            assert!(
+                save["inside"]["count"].as_u64().unwrap() > 0,
+                "clients write during the snapshot"
+            );
+            assert!(save["outside"]["count"].as_u64().unwrap() > 0);
+        }
+        // Without writes between them two saves would have one digest, and prove little.
+        assert_ne!(saves[0]["digest_at_fork"], saves[1]["digest_at_fork"]);
+        assert_eq!(
+            fs::read_dir(directory.path()).unwrap().count(),
+            1,
+            "the JSON alone"
+        );
+    }
+}
+
+#[test]
+fn a_snapshot_that_differs_is_found() {
+    if !has_redis() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    // The second server loads nothing.
+    let forgetful = server(
+        directory.path(),
+        "case $1 in */second.conf) exec redis-server \"$@\" --dbfilename other.rdb;; *) exec redis-server \"$@\";; esac",
+    );
+    let output = run(&small(
+        directory.path(),
+        "2",
+        &["--server", forgetful.to_str().unwrap()],
+    ));
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(stdout(&output).contains("DIFFERS from the data at the fork"));
+    assert!(stdout(&output).ends_with("exact: 0 of 2 snapshots equal the data at the fork\n"));
+}
+
+#[test]
+fn interrupts_leave_nothing() {
+    if !has_redis() {
+        return;
+    }
+    for (signal, after) in [
+        (libc::SIGINT, "Redis server"),
+        (libc::SIGTERM, "save"),
+        (libc::SIGINT, "keys of"),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let mut command = asyncfork(&small(directory.path(), "1000", &[]));
+        let mut child: Child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert!(lines.any(|line| line.unwrap().contains(after)), "{after}");
+        // SAFETY: the child has not been waited for.
+        assert_eq!(unsafe { libc::kill(child.id() as libc::pid_t, signal) }, 0);
+        lines.for_each(drop);
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(one_line(&output, 128 + signal), "asyncfork: interrupted\n");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+        assert_eq!(processes_of(directory.path()), [""; 0]);
+    }
 }

@@ -3,6 +3,7 @@
 //! One file per subcommand.
 
 pub mod bench_fork;
+pub mod bench_redis;
 pub mod probe;
 pub mod run;
 pub mod status;
@@ -33,6 +34,7 @@ pub enum Command {
 #[derive(Subcommand)]
 pub enum Bench {
     Fork(bench_fork::Options),
+    Redis(bench_redis::Options),
 }
 
 impl Command {
@@ -42,6 +44,7 @@ impl Command {
             Self::Status(options) => options.execute(),
             Self::Probe => probe::execute(),
             Self::Bench(Bench::Fork(options)) => options.execute(),
+            Self::Bench(Bench::Redis(options)) => options.execute(),
         }
     }
 }

@@ -1,0 +1,380 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `asyncfork bench redis`: snapshots of an unmodified Redis under load, timed and checked.
+//!
+//! One server, one set of data, default and asynchronous saves in turn. The server has asked for
+//! asynchronous forks by prctl; the sysctl `vm.async_pgtable` decides, save by save, whether it
+//! gets them.
+//!
+//! How a save is known to be exact: the clients stop, DEBUG DIGEST gives the digest of the data,
+//! and until BGSAVE has answered (so that the fork is over) the clients only write values that are
+//! there already. They meet the fork as any client would, but the data do not change; after that
+//! they write new values at once, while the copy runs. Then a second server loads the snapshot, and
+//! must have the same digest.
+
+mod record;
+
+use std::fs;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+use std::time::Instant;
+
+use anyhow::Context;
+use anyhow::Result;
+use anyhow::bail;
+
+use super::Mode;
+use super::counters_for;
+use crate::interrupt;
+use crate::machine;
+use crate::machine::Machine;
+use crate::redis::Client;
+use crate::redis::Data;
+use crate::redis::Info;
+use crate::redis::Load;
+use crate::redis::Phase;
+use crate::redis::Settings;
+use crate::report;
+use crate::report::JsonFile;
+use crate::report::Latencies;
+use record::Parameters;
+use record::Record;
+use record::Save;
+use record::Summary;
+
+/// The clients run this long before anything is measured.
+const SETTLE: Duration = Duration::from_millis(200);
+/// Time between two looks at whether the save is over.
+const POLL: Duration = Duration::from_millis(50);
+
+/// Time BGSAVE of a Redis server under load and check every snapshot
+///
+/// Starts a Redis server of its own, fills it, and takes snapshots with default and asynchronous
+/// forks in turn while clients write. Needs root where it has to switch vm.async_pgtable.
+#[derive(clap::Args)]
+#[command(
+    after_help = "Exit status: 0 if every snapshot is exact and was made as asked, otherwise 1; \
+    128 + N after signal N."
+)]
+pub struct Options {
+    /// Fill the server until it uses this much memory (MiB)
+    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(8..1 << 24))]
+    mb: u64,
+
+    /// Snapshots per mode
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    saves: u32,
+
+    /// Forks to measure, in turn
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "default,async"
+    )]
+    modes: Vec<Mode>,
+
+    /// This many asynchronous snapshots in a row, without quiet periods between
+    #[arg(long, value_name = "N", conflicts_with_all = ["saves", "modes", "quiet", "check_max"],
+          value_parser = clap::value_parser!(u32).range(1..))]
+    soak: Option<u32>,
+
+    /// Clients that write, each with one connection and one SET under way
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=128))]
+    clients: u16,
+
+    /// SETs per second of all clients together, each due at its time: a late one counts from when
+    /// it was due. 0: each client as fast as it gets replies, which hides delays from the
+    /// percentiles
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    rate: u32,
+
+    /// Bytes per value
+    #[arg(long, value_name = "BYTES", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1 << 16))]
+    value_size: u32,
+
+    /// Seconds of load without a snapshot, measured before each snapshot
+    #[arg(long, value_name = "SECONDS", default_value_t = 5.0, value_parser = not_negative)]
+    quiet: f64,
+
+    /// Fail unless the slowest SET during asynchronous saves took at most RATIO times the slowest
+    /// outside
+    #[arg(long, value_name = "RATIO", value_parser = not_negative)]
+    check_max: Option<f64>,
+
+    /// Have Redis compress its snapshots
+    #[arg(long)]
+    compress: bool,
+
+    /// The server to run
+    #[arg(long, default_value = "redis-server", value_name = "PATH")]
+    server: PathBuf,
+
+    /// Where to make the temporary directory [default: $TMPDIR or /tmp]
+    #[arg(long)]
+    dir: Option<PathBuf>,
+
+    /// Write everything measured to FILE
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+
+    /// Name the accelerator in the record (tcg, kvm, native) [default: ask the CPU]
+    #[arg(long, value_name = "NAME")]
+    accelerator: Option<String>,
+}
+
+fn not_negative(text: &str) -> Result<f64, &'static str> {
+    let number = text
+        .parse()
+        .ok()
+        .filter(|number| (0.0..=1e6).contains(number));
+    number.ok_or("not a number from 0 to 1000000")
+}
+
+/// The sysctl as it was found, put back at the end.
+struct Sysctl(Option<asyncfork::Mode>);
+
+impl Sysctl {
+    fn set(&self, mode: Mode) -> Result<()> {
+        let wanted = match mode {
+            Mode::Default => asyncfork::Mode::Off,
+            Mode::Async => asyncfork::Mode::OnRequest,
+        };
+        if self.0.is_none() || asyncfork::mode()? == wanted {
+            return Ok(());
+        }
+        asyncfork::set_mode(wanted).context("cannot set vm.async_pgtable (it takes root)")
+    }
+}
+
+impl Drop for Sysctl {
+    fn drop(&mut self) {
+        let Some(found) = self.0 else { return };
+        if let Err(error) = asyncfork::set_mode(found) {
+            // Without root it cannot have been changed either.
+            if asyncfork::mode().ok() != Some(found) {
+                eprintln!("asyncfork: vm.async_pgtable is not back at {found}: {error}");
+            }
+        }
+    }
+}
+
+impl Options {
+    pub fn execute(mut self) -> Result<ExitCode> {
+        if let Some(saves) = self.soak {
+            (self.modes, self.saves, self.quiet) = (vec![Mode::Async], saves, 0.0);
+        }
+        self.modes.sort();
+        self.modes.dedup();
+        let counters = counters_for(&self.modes)?;
+        interrupt::catch()?;
+        let json = self.json.as_deref().map(JsonFile::create).transpose()?;
+        let base = self.dir.clone().unwrap_or_else(std::env::temp_dir);
+        let directory = tempfile::Builder::new()
+            .prefix("asyncfork-")
+            .tempdir_in(&base);
+        let directory =
+            directory.with_context(|| format!("cannot make a directory in {}", base.display()))?;
+        let settings = Settings {
+            binary: self.server.clone(),
+            directory: directory.path().to_owned(),
+            compress: self.compress,
+        };
+        let version = settings.version()?;
+        self.check_room(&settings.directory)?;
+        let sysctl = Sysctl(counters.map(|_| asyncfork::mode()).transpose()?);
+
+        let machine = Machine::read(self.accelerator.clone());
+        println!("{}\n{version}", machine.line());
+        let record = self.measure(machine, version, &settings, &sysctl)?;
+        report::print(&record.table())?;
+        if let Some(json) = json {
+            json.write(&record)?;
+        }
+        Ok(if record.verdict(self.check_max) {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
+    }
+
+    /// Refuses what would not fit: the server, then the pages its child keeps or a second server,
+    /// and the snapshot.
+    fn check_room(&self, directory: &Path) -> Result<()> {
+        const SERVERS: u64 = 128;
+        let data = self.mb + self.mb / 10;
+        let disk = machine::FileSystem::read(directory)?;
+        let needed = 2 * data + SERVERS + if disk.in_memory { self.mb } else { 0 };
+        let available = machine::available_mib();
+        if available < needed {
+            bail!(
+                "--mb {} needs at least {needed} MiB of free memory, this machine has {available}; \
+                 make it smaller, or give a VM more (make demo: MEM=...)",
+                self.mb
+            );
+        }
+        if disk.free_mib < self.mb {
+            bail!(
+                "--mb {0} needs {0} MiB in {1}, it has {2}; see --dir",
+                self.mb,
+                directory.display(),
+                disk.free_mib
+            );
+        }
+        Ok(())
+    }
+
+    fn measure(
+        &self,
+        machine: Machine,
+        version: String,
+        settings: &Settings,
+        sysctl: &Sysctl,
+    ) -> Result<Record> {
+        // For the fill, which forks nothing, and so that a lack of root shows at once.
+        sysctl.set(self.modes[0])?;
+        let server = settings.start("server", self.modes.contains(&Mode::Async))?;
+        let mut control = server.connect()?;
+        let start = Instant::now();
+        let mut shown = 0;
+        let data = Data::fill(
+            &mut control,
+            self.mb << 20,
+            self.value_size as usize,
+            |used| {
+                if used >> 28 > shown {
+                    shown = used >> 28;
+                    println!("filling: {} of {} MiB", used >> 20, self.mb);
+                }
+            },
+        )?;
+        let fill_seconds = start.elapsed().as_secs_f64();
+        let used_memory_bytes = Info::read(&mut control, "memory")?.number("used_memory")?;
+        println!(
+            "{} keys of {} bytes in {fill_seconds:.1} s",
+            data.keys, self.value_size
+        );
+
+        let load = Load::start(&server, data, self.clients.into(), self.rate)?;
+        let mut bench = Bench {
+            options: self,
+            settings,
+            sysctl,
+            control,
+            load,
+        };
+        let mut saves: Vec<Save> = Vec::new();
+        let total = self.saves as usize * self.modes.len();
+        for _ in 0..self.saves {
+            for mode in &self.modes {
+                let save = bench.save(*mode)?;
+                println!("save {:>2} of {total}  {}", saves.len() + 1, save.line());
+                saves.push(save);
+            }
+        }
+        Ok(Record {
+            benchmark: "redis".into(),
+            machine,
+            server: version,
+            parameters: Parameters {
+                mb: self.mb,
+                saves: self.saves,
+                modes: self.modes.clone(),
+                clients: self.clients,
+                rate: self.rate,
+                value_size: self.value_size,
+                quiet_seconds: self.quiet,
+                compress: self.compress,
+            },
+            keys: data.keys,
+            used_memory_bytes,
+            fill_seconds,
+            summary: Summary::by_mode(&self.modes, &saves),
+            saves,
+        })
+    }
+}
+
+struct Bench<'a> {
+    options: &'a Options,
+    settings: &'a Settings,
+    sysctl: &'a Sysctl,
+    control: Client,
+    load: Load,
+}
+
+impl Bench<'_> {
+    fn save(&mut self, mode: Mode) -> Result<Save> {
+        self.sysctl.set(mode)?;
+        let (outside, outside_seconds) = self.outside()?;
+
+        // The data stand still from here until BGSAVE has answered.
+        self.load.pause()?;
+        let digest_at_fork = self.control.command(&["DEBUG", "DIGEST"])?;
+        self.load.set(Phase::Repeat)?;
+        interrupt::sleep(SETTLE)?;
+        let before = asyncfork::counters().ok();
+        self.load.take();
+        let start = Instant::now();
+        self.control.command(&["BGSAVE"])?;
+        let reply_us = start.elapsed().as_micros() as u64;
+        self.load.set(Phase::Write)?;
+        let info = loop {
+            let info = Info::read(&mut self.control, "persistence")?;
+            if info.text("rdb_bgsave_in_progress")? == "0" {
+                break info;
+            }
+            interrupt::sleep(POLL)?;
+        };
+        let (inside, snapshot_seconds) = (self.load.take(), start.elapsed().as_secs_f64());
+        self.load.pause()?;
+        let counters = before.and_then(|before| Some(asyncfork::counters().ok()?.since(&before)));
+
+        if info.text("rdb_last_bgsave_status")? != "ok" {
+            bail!(
+                "the server could not save (rdb_last_bgsave_status:{})",
+                info.text("rdb_last_bgsave_status")?
+            );
+        }
+        let start = Instant::now();
+        let digest_of_snapshot = self.digest_of_snapshot()?;
+        Ok(Save {
+            mode,
+            fork_us: Info::read(&mut self.control, "stats")?.number("latest_fork_usec")?,
+            reply_us,
+            snapshot_seconds,
+            server_save_seconds: info.number("rdb_last_bgsave_time_sec")?,
+            cow_bytes: info.number("rdb_last_cow_size")?,
+            inside,
+            outside,
+            outside_seconds,
+            counters,
+            digest_at_fork,
+            digest_of_snapshot,
+            check_seconds: start.elapsed().as_secs_f64(),
+        })
+    }
+
+    /// Load without a snapshot, for the time asked for.
+    fn outside(&mut self) -> Result<(Latencies, f64)> {
+        if self.options.quiet == 0.0 {
+            return Ok(Default::default());
+        }
+        self.load.set(Phase::Write)?;
+        interrupt::sleep(SETTLE)?;
+        self.load.take();
+        let start = Instant::now();
+        interrupt::sleep(Duration::from_secs_f64(self.options.quiet))?;
+        Ok((self.load.take(), start.elapsed().as_secs_f64()))
+    }
+
+    /// Loads the snapshot into a second server, for as long as its digest takes, and removes it.
+    fn digest_of_snapshot(&self) -> Result<String> {
+        let second = self.settings.start("second", false)?;
+        let digest = second.connect()?.command(&["DEBUG", "DIGEST"])?;
+        fs::remove_file(self.settings.snapshot())?;
+        Ok(digest)
+    }
+}

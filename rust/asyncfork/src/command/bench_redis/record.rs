@@ -1,0 +1,410 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What `asyncfork bench redis` has measured: the JSON, the table, the verdict.
+
+use std::collections::BTreeMap;
+
+use asyncfork::Counters;
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::command::Mode;
+use crate::machine::Machine;
+use crate::report::Latencies;
+use crate::report::median;
+use crate::report::table;
+use crate::report::time;
+
+/// The JSON.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    pub benchmark: String,
+    pub machine: Machine,
+    pub server: String,
+    pub parameters: Parameters,
+    /// Keys in the server
+    pub keys: u64,
+    pub used_memory_bytes: u64,
+    pub fill_seconds: f64,
+    /// In the order in which they were made
+    pub saves: Vec<Save>,
+    pub summary: BTreeMap<Mode, Summary>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Parameters {
+    pub mb: u64,
+    pub saves: u32,
+    pub modes: Vec<Mode>,
+    pub clients: u16,
+    pub rate: u32,
+    pub value_size: u32,
+    pub quiet_seconds: f64,
+    pub compress: bool,
+}
+
+/// One BGSAVE.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Save {
+    pub mode: Mode,
+    /// latest_fork_usec: the fork() call, as the server saw it
+    pub fork_us: u64,
+    /// From BGSAVE sent to its reply, as a client saw it
+    pub reply_us: u64,
+    /// From BGSAVE sent to rdb_bgsave_in_progress:0
+    pub snapshot_seconds: f64,
+    /// rdb_last_bgsave_time_sec
+    pub server_save_seconds: i64,
+    /// rdb_last_cow_size
+    pub cow_bytes: u64,
+    /// SETs that ended while the snapshot was made
+    pub inside: Latencies,
+    /// SETs without a snapshot, before it
+    pub outside: Latencies,
+    pub outside_seconds: f64,
+    /// The kernel's counters, from before BGSAVE until the save was over
+    pub counters: Option<Counters>,
+    pub digest_at_fork: String,
+    pub digest_of_snapshot: String,
+    /// To load the snapshot and compute its digest
+    pub check_seconds: f64,
+}
+
+impl Save {
+    pub fn is_exact(&self) -> bool {
+        self.digest_at_fork == self.digest_of_snapshot
+    }
+
+    /// What is wrong with how the save was made: asynchronously or not, as asked?
+    pub fn misdone(&self) -> Option<String> {
+        let Some(counters) = &self.counters else {
+            return (self.mode == Mode::Async).then(|| "the kernel counts nothing".into());
+        };
+        let sessions = counters.get("session_start");
+        let odd: Vec<_> = counters
+            .iter()
+            .filter(|(name, value)| {
+                *value > 0 && (name.starts_with("fallback_") || *name == "session_fail")
+            })
+            .map(|(name, value)| format!("{name} +{value}"))
+            .collect();
+        match self.mode {
+            Mode::Default if sessions > 0 => {
+                Some(format!("asynchronous, session_start +{sessions}"))
+            }
+            Mode::Async if sessions != 1 || !odd.is_empty() => Some(format!(
+                "not asynchronous: session_start +{sessions} {}",
+                odd.join(" ")
+            )),
+            _ => None,
+        }
+    }
+
+    pub fn line(&self) -> String {
+        let outcome = match (self.is_exact(), self.misdone()) {
+            (false, _) => format!(
+                "DIFFERS from the data at the fork ({})",
+                self.digest_of_snapshot
+            ),
+            (true, Some(reason)) => format!("exact, but {reason}"),
+            (true, None) => "exact".into(),
+        };
+        format!(
+            "{:7}  fork {:>8}  snapshot {:5.1} s  SET p99 {:>8} max {:>8}  {outcome}",
+            self.mode,
+            time(self.fork_us as f64 * 1e3),
+            self.snapshot_seconds,
+            time(self.inside.percentile(99.0) as f64),
+            time(self.inside.max() as f64),
+        )
+    }
+}
+
+/// All saves of one mode.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    pub saves: usize,
+    pub exact: usize,
+    pub fork_us: Spread,
+    pub snapshot_seconds: Spread,
+    pub inside: Latencies,
+    pub inside_per_second: f64,
+    pub outside: Latencies,
+    pub outside_per_second: f64,
+    /// Sums
+    pub counters: Option<Counters>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Spread {
+    pub min: f64,
+    pub median: f64,
+    pub max: f64,
+}
+
+impl Spread {
+    /// Of at least one value.
+    fn of(values: impl Iterator<Item = f64> + Clone) -> Self {
+        Self {
+            min: values.clone().fold(f64::INFINITY, f64::min),
+            max: values.clone().fold(f64::NEG_INFINITY, f64::max),
+            median: median(values).unwrap_or(f64::NAN),
+        }
+    }
+}
+
+impl Summary {
+    pub fn by_mode(modes: &[Mode], saves: &[Save]) -> BTreeMap<Mode, Self> {
+        let of = |mode| {
+            saves
+                .iter()
+                .filter(|save| save.mode == mode)
+                .collect::<Vec<_>>()
+        };
+        modes
+            .iter()
+            .map(|mode| (*mode, Self::of(&of(*mode))))
+            .collect()
+    }
+
+    fn of(saves: &[&Save]) -> Self {
+        let (mut inside, mut outside) = (Latencies::default(), Latencies::default());
+        for save in saves {
+            inside.add(&save.inside);
+            outside.add(&save.outside);
+        }
+        let rate = |latencies: &Latencies, seconds: f64| {
+            if seconds > 0.0 {
+                latencies.count() as f64 / seconds
+            } else {
+                0.0
+            }
+        };
+        Self {
+            saves: saves.len(),
+            exact: saves.iter().filter(|save| save.is_exact()).count(),
+            fork_us: Spread::of(saves.iter().map(|save| save.fork_us as f64)),
+            snapshot_seconds: Spread::of(saves.iter().map(|save| save.snapshot_seconds)),
+            inside_per_second: rate(
+                &inside,
+                saves.iter().map(|save| save.snapshot_seconds).sum(),
+            ),
+            outside_per_second: rate(
+                &outside,
+                saves.iter().map(|save| save.outside_seconds).sum(),
+            ),
+            inside,
+            outside,
+            counters: saves
+                .iter()
+                .filter_map(|save| save.counters.clone())
+                .reduce(|sum, save| sum.plus(&save)),
+        }
+    }
+}
+
+impl Record {
+    pub fn table(&self) -> String {
+        let mut rows = vec![vec![String::new(), String::new()]];
+        rows[0].extend(self.summary.keys().map(Mode::to_string));
+        let mut row = |what: &str, figure: &str, cell: &dyn Fn(&Summary) -> String| {
+            let mut row = vec![what.to_owned(), figure.to_owned()];
+            row.extend(self.summary.values().map(cell));
+            rows.push(row);
+        };
+        row("fork call", "median", &|s| time(s.fork_us.median * 1e3));
+        row("", "min", &|s| time(s.fork_us.min * 1e3));
+        row("", "max", &|s| time(s.fork_us.max * 1e3));
+        row("snapshot", "median", &|s| {
+            time(s.snapshot_seconds.median * 1e9)
+        });
+        type Part = (&'static str, fn(&Summary) -> (&Latencies, f64));
+        let parts: [Part; 2] = [
+            ("SET during snapshots", |s| (&s.inside, s.inside_per_second)),
+            ("SET outside", |s| (&s.outside, s.outside_per_second)),
+        ];
+        for (name, part) in parts {
+            let show = |s: &Summary, figure: fn(&Latencies) -> u64| match part(s).0 {
+                latencies if latencies.count() == 0 => "-".into(),
+                latencies => time(figure(latencies) as f64),
+            };
+            row(name, "p50", &|s| show(s, |l| l.percentile(50.0)));
+            row("", "p99", &|s| show(s, |l| l.percentile(99.0)));
+            row("", "p99.9", &|s| show(s, |l| l.percentile(99.9)));
+            row("", "max", &|s| show(s, Latencies::max));
+            row("", "per second", &|s| format!("{:.0}", part(s).1));
+        }
+        let counted = self
+            .summary
+            .values()
+            .filter_map(|s| s.counters.clone())
+            .reduce(|sum, one| sum.plus(&one));
+        for (name, value) in counted.iter().flat_map(Counters::iter) {
+            if value > 0 {
+                row("counted", name, &|s| {
+                    s.counters.as_ref().map_or(0, |c| c.get(name)).to_string()
+                });
+            }
+        }
+        format!("\n{}", table(&rows, "<<>>"))
+    }
+
+    /// Says whether the saves were exact and made as asked, and in time if `max_ratio` asks for
+    /// that.
+    pub fn verdict(&self, max_ratio: Option<f64>) -> bool {
+        let mut good = true;
+        if let (Some(limit), Some(summary)) = (max_ratio, self.summary.get(&Mode::Async)) {
+            let outside = self
+                .summary
+                .values()
+                .map(|s| s.outside.max())
+                .max()
+                .unwrap_or(0);
+            let ratio = summary.inside.max() as f64 / outside as f64;
+            good &= ratio <= limit;
+            println!(
+                "slowest SET during asynchronous saves: {ratio:.2} times the slowest outside, limit {limit}"
+            );
+        }
+        let asked: Vec<_> = self
+            .saves
+            .iter()
+            .filter(|save| save.mode == Mode::Async)
+            .collect();
+        if !asked.is_empty() {
+            let done = asked.iter().filter(|save| save.misdone().is_none()).count();
+            println!("asynchronous: {done} of {} snapshots", asked.len());
+        }
+        good &= self.saves.iter().all(|save| save.misdone().is_none());
+        let exact = self.saves.iter().filter(|save| save.is_exact()).count();
+        println!(
+            "exact: {exact} of {} snapshots equal the data at the fork",
+            self.saves.len()
+        );
+        good && exact == self.saves.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ASYNCHRONOUS: &str = "async_pgtable_session_start 1\nasync_pgtable_range_defer 512\n";
+
+    fn save(mode: Mode, fork_us: u64, vmstat: &str) -> Save {
+        let latencies = |ns: &[u64]| {
+            let mut latencies = Latencies::default();
+            ns.iter().for_each(|ns| latencies.record(*ns));
+            latencies
+        };
+        Save {
+            mode,
+            fork_us,
+            reply_us: fork_us + 50,
+            snapshot_seconds: 2.0,
+            server_save_seconds: 2,
+            cow_bytes: 1 << 20,
+            inside: latencies(&[20_000, 30_000, fork_us * 1000]),
+            outside: latencies(&[20_000, 25_000]),
+            outside_seconds: 1.0,
+            counters: (!vmstat.is_empty()).then(|| Counters::parse(vmstat)),
+            digest_at_fork: "ab".into(),
+            digest_of_snapshot: "ab".into(),
+            check_seconds: 1.0,
+        }
+    }
+
+    fn record(saves: Vec<Save>) -> Record {
+        let modes = vec![Mode::Default, Mode::Async];
+        Record {
+            benchmark: "redis".into(),
+            machine: Machine::read(None),
+            server: "Redis server v=7.0.15".into(),
+            parameters: Parameters {
+                mb: 1024,
+                saves: 1,
+                modes: modes.clone(),
+                clients: 4,
+                rate: 1000,
+                value_size: 1000,
+                quiet_seconds: 1.0,
+                compress: false,
+            },
+            keys: 1 << 20,
+            used_memory_bytes: 1 << 30,
+            fill_seconds: 20.5,
+            summary: Summary::by_mode(&modes, &saves),
+            saves,
+        }
+    }
+
+    fn good() -> Record {
+        let fell_back = "async_pgtable_session_start 0\nasync_pgtable_fallback_off 1\n";
+        record(vec![
+            save(Mode::Default, 60_000, fell_back),
+            save(Mode::Async, 300, ASYNCHRONOUS),
+        ])
+    }
+
+    #[test]
+    fn json_round_trip() {
+        let json = serde_json::to_string(&good()).unwrap();
+        assert_eq!(serde_json::from_str::<Record>(&json).unwrap(), good());
+    }
+
+    #[test]
+    fn table_compares_the_modes() {
+        let text = good().table();
+        let cells = |line: &str| {
+            line.split("  ")
+                .map(str::trim)
+                .filter(|c| !c.is_empty())
+                .collect::<Vec<_>>()
+                .join("|")
+        };
+        let lines: Vec<_> = text.lines().map(cells).collect();
+        for expected in [
+            "default|async",
+            "fork call|median|60.0 ms|300 us",
+            "snapshot|median|2.00 s|2.00 s",
+            "SET outside|p50|20.0 us|20.0 us",
+            "counted|session_start|0|1",
+            "counted|fallback_off|1|0",
+        ] {
+            assert!(
+                lines.iter().any(|line| line == expected),
+                "{expected} not in\n{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn verdict() {
+        assert!(good().verdict(None));
+        assert!(good().verdict(Some(12.1)), "300 us inside, 25 us outside");
+        assert!(!good().verdict(Some(11.9)));
+
+        let mut differs = good();
+        differs.saves[0].digest_of_snapshot = "cd".into();
+        assert!(!differs.verdict(None));
+        assert!(differs.saves[0].line().contains("DIFFERS"));
+    }
+
+    #[test]
+    fn a_save_must_be_made_as_asked() {
+        let misdone = |mode, vmstat: &str| save(mode, 300, vmstat).misdone();
+        assert_eq!(misdone(Mode::Async, ASYNCHRONOUS), None);
+        assert_eq!(misdone(Mode::Default, ""), None);
+        assert!(misdone(Mode::Async, "").is_some());
+        assert!(misdone(Mode::Default, ASYNCHRONOUS).is_some());
+        assert!(misdone(Mode::Async, "async_pgtable_session_start 0\n").is_some());
+        assert!(misdone(Mode::Async, "async_pgtable_session_start 2\n").is_some());
+        let fallback = format!("{ASYNCHRONOUS}async_pgtable_fallback_pinned 1\n");
+        assert!(
+            misdone(Mode::Async, &fallback)
+                .unwrap()
+                .ends_with("fallback_pinned +1")
+        );
+        assert!(!record(vec![save(Mode::Async, 300, &fallback)]).verdict(None));
+    }
+}

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! One connection to a server: commands out, replies in (RESP 2, without arrays).
+
+use std::io::BufRead;
+use std::io::BufReader;
+use std::io::Read;
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use anyhow::Context;
+use anyhow::Result;
+use anyhow::bail;
+
+pub struct Client<S = UnixStream> {
+    stream: BufReader<S>,
+    /// Commands not yet sent
+    out: Vec<u8>,
+}
+
+impl Client {
+    pub fn connect(socket: &Path) -> Result<Self> {
+        let stream = UnixStream::connect(socket)
+            .with_context(|| format!("cannot connect to {}", socket.display()))?;
+        Ok(Self::new(stream))
+    }
+}
+
+impl<S: Read + Write> Client<S> {
+    fn new(stream: S) -> Self {
+        Self {
+            stream: BufReader::new(stream),
+            out: Vec::new(),
+        }
+    }
+
+    /// Sends one command and waits for its reply.
+    pub fn command(&mut self, arguments: &[&str]) -> Result<String> {
+        self.push(arguments.iter().map(|argument| argument.as_bytes()));
+        self.send()?;
+        self.reply().with_context(|| arguments.join(" "))
+    }
+
+    /// Adds a command to those that [`send()`](Self::send) sends.
+    pub fn push<'a>(&mut self, arguments: impl ExactSizeIterator<Item = &'a [u8]>) {
+        self.out
+            .extend_from_slice(format!("*{}\r\n", arguments.len()).as_bytes());
+        for argument in arguments {
+            self.out
+                .extend_from_slice(format!("${}\r\n", argument.len()).as_bytes());
+            self.out.extend_from_slice(argument);
+            self.out.extend_from_slice(b"\r\n");
+        }
+    }
+
+    pub fn send(&mut self) -> Result<()> {
+        self.stream.get_mut().write_all(&self.out)?;
+        self.out.clear();
+        Ok(())
+    }
+
+    /// Waits for one reply. An error reply is an error; nil is an empty text.
+    pub fn reply(&mut self) -> Result<String> {
+        let mut line = Vec::new();
+        self.stream.read_until(b'\n', &mut line)?;
+        if !line.ends_with(b"\r\n") {
+            bail!("the server closed the connection");
+        }
+        let line = String::from_utf8_lossy(&line[..line.len() - 2]).into_owned();
+        let Some((kind, rest)) = line.split_at_checked(1) else {
+            bail!("an empty reply");
+        };
+        match kind {
+            "+" | ":" => Ok(rest.to_owned()),
+            "-" => bail!("{rest}"),
+            "$" if rest == "-1" => Ok(String::new()),
+            "$" => {
+                let mut text = vec![0; rest.parse::<usize>()? + 2];
+                self.stream.read_exact(&mut text)?;
+                text.truncate(text.len() - 2);
+                Ok(String::from_utf8_lossy(&text).into_owned())
+            }
+            _ => bail!("a reply this client does not know: {line}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use super::*;
+
+    /// A client that reads `replies`.
+    fn client(replies: &str) -> Client<Cursor<Vec<u8>>> {
+        Client::new(Cursor::new(replies.as_bytes().to_vec()))
+    }
+
+    #[test]
+    fn encodes() {
+        let mut client = client("");
+        client.push([b"SET".as_slice(), b"k", b"\x00\r\n"].into_iter());
+        assert_eq!(
+            client.out,
+            b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$3\r\n\x00\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn decodes() {
+        let mut client =
+            client("+OK\r\n:12\r\n$4\r\na\r\nb\r\n$-1\r\n$0\r\n\r\n-ERR no\r\n*1\r\n+half");
+        for expected in ["OK", "12", "a\r\nb", "", ""] {
+            assert_eq!(client.reply().unwrap(), expected);
+        }
+        for expected in [
+            "ERR no",
+            "a reply this client does not know: *1",
+            "the server closed the connection",
+        ] {
+            assert_eq!(client.reply().unwrap_err().to_string(), expected);
+        }
+    }
+}
