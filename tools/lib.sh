@@ -1,0 +1,58 @@
+# shellcheck shell=bash
+# Sourced by every script of this repository: paths, messages, git, space.
+# A failure is one line that starts with the script's name.
+# shellcheck disable=SC2034
+
+set -euo pipefail
+unset MAKEFLAGS MFLAGS MAKELEVEL MAKEOVERRIDES	# variables of our make are not the kernel's
+
+prog=${0##*/}
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+CACHE=$(realpath -m "${CACHE:-${XDG_CACHE_HOME:-${HOME:?is not set}/.cache}/async-pgtable}")
+BUILD=$(realpath -m "${BUILD:-$top/build}")
+JOBS=${JOBS:-$(nproc)}
+tree=$BUILD/linux	# the kernel's git repository, with branch base
+branch=async-pgtable	# its branch with the series
+export BUILD CACHE JOBS
+
+note() { printf '%s: %s\n' "$prog" "$*" >&2; }
+die() { note "$@"; exit 1; }
+have() { command -v "$1" >/dev/null; }
+
+# Before anything large is written: need_space DIR MIB WHAT
+need_space() {
+	local free
+	mkdir -p "$1" || die "cannot create $1"
+	free=$(df -Pk "$1" | awk 'NR == 2 { print int($4 / 1024) }')
+	[ "$free" -ge "$2" ] ||
+		die "no space left: $3 needs $2 MiB in $1, which has $free MiB free"
+}
+
+# A directory that goes away with the script, on the disk of $BUILD.
+scratch() {
+	mkdir -p "$BUILD/tmp"
+	scratch_dir=$(mktemp -d "$BUILD/tmp/$prog.XXXXXX")
+	trap 'rm -rf "$scratch_dir"' EXIT
+	trap 'exit 130' INT
+	trap 'exit 143' TERM
+}
+
+# One writer of $tree at a time; the lock goes with the process.
+lock_tree() {
+	mkdir -p "$BUILD"
+	exec 9>"$BUILD/.lock"
+	flock -n 9 || die "another run is working on $tree"
+}
+
+# git without the user's configuration: the same input gives the same bytes.
+kgit() {
+	GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_SYSTEM=/dev/null \
+	GIT_COMMITTER_NAME=async-pgtable GIT_COMMITTER_EMAIL=async-pgtable@localhost \
+		git -c core.autocrlf=false -c advice.detachedHead=false -c gc.auto=0 "$@"
+}
+
+# Is version $1 at least $2?
+version_ge() { [ "$(printf '%s\n' "$2" "$1" | sort -V | head -n1)" = "$2" ]; }
+
+# First version number in the text on stdin.
+first_version() { grep -oE '[0-9]+\.[0-9]+(\.[0-9]+)?' | head -n1; }
