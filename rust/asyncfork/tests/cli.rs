@@ -13,6 +13,8 @@ use std::process::Child;
 use std::process::Command;
 use std::process::Output;
 use std::process::Stdio;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 
 fn asyncfork(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_asyncfork"));
@@ -39,6 +41,12 @@ fn one_line(output: &Output, status: i32) -> String {
         "{text}"
     );
     text
+}
+
+/// Keeps the tests from running side by side: the counters and the sysctl belong to all processes.
+fn alone() -> impl Sized {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn patched() -> bool {
@@ -88,6 +96,7 @@ fn processes_of(directory: &Path) -> Vec<String> {
 
 #[test]
 fn probe_and_status_agree() {
+    let _alone = alone();
     let expected = if patched() { 0 } else { 1 };
     assert_eq!(run(&["probe"]).status.code(), Some(expected));
 
@@ -106,6 +115,7 @@ fn probe_and_status_agree() {
 
 #[test]
 fn run_without_the_feature_is_an_error_unless_told() {
+    let _alone = alone();
     let output = run(&["run", "--", "echo", "hello"]);
     if patched() {
         assert_eq!(stdout(&output), "hello\n");
@@ -123,6 +133,7 @@ fn run_without_the_feature_is_an_error_unless_told() {
 
 #[test]
 fn run_passes_on_status_and_signal() {
+    let _alone = alone();
     let sh = |script| run(&["run", "--if-available", "sh", "-c", script]).status;
     assert_eq!(sh("exit 42").code(), Some(42));
     assert_eq!(sh("kill -TERM $$").signal(), Some(libc::SIGTERM));
@@ -130,6 +141,7 @@ fn run_passes_on_status_and_signal() {
 
 #[test]
 fn run_tells_its_own_failures_apart() {
+    let _alone = alone();
     assert!(
         one_line(&run(&["run", "--if-available", "/no/such/command"]), 127)
             .contains("/no/such/command")
@@ -145,6 +157,7 @@ fn run_tells_its_own_failures_apart() {
 
 #[test]
 fn run_is_inherited_and_can_be_undone() {
+    let _alone = alone();
     if !patched() {
         eprintln!("SKIP: this kernel has no CLONE_ASYNC_PGTABLE");
         return;
@@ -165,6 +178,7 @@ fn run_is_inherited_and_can_be_undone() {
 
 #[test]
 fn wrong_arguments() {
+    let _alone = alone();
     for arguments in [
         &["bench", "fork", "--runs", "0"][..],
         &["bench", "fork", "--mb", "x"],
@@ -181,6 +195,7 @@ fn wrong_arguments() {
 
 #[test]
 fn benchmarks_need_the_feature_unless_told() {
+    let _alone = alone();
     if patched() {
         eprintln!("SKIP: this kernel has CLONE_ASYNC_PGTABLE");
         return;
@@ -199,6 +214,7 @@ fn benchmarks_need_the_feature_unless_told() {
 
 #[test]
 fn too_little_memory() {
+    let _alone = alone();
     for benchmark in ["fork", "redis"] {
         let line = one_line(
             &run(&["bench", benchmark, "--modes", "default", "--mb", "16000000"]),
@@ -213,6 +229,7 @@ fn too_little_memory() {
 
 #[test]
 fn nowhere_to_write() {
+    let _alone = alone();
     for benchmark in ["fork", "redis"] {
         let output = run(&[
             "bench",
@@ -239,6 +256,7 @@ fn nowhere_to_write() {
 
 #[test]
 fn no_server_or_a_broken_one() {
+    let _alone = alone();
     let directory = tempfile::tempdir().unwrap();
     let output = run(&small(
         directory.path(),
@@ -267,6 +285,7 @@ fn no_server_or_a_broken_one() {
 
 #[test]
 fn bench_fork_default() {
+    let _alone = alone();
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("fork.json");
     let arguments = [
@@ -282,6 +301,7 @@ fn bench_fork_default() {
 
 #[test]
 fn bench_redis_default() {
+    let _alone = alone();
     if !has_redis() {
         return;
     }
@@ -320,6 +340,7 @@ fn bench_redis_default() {
 
 #[test]
 fn a_snapshot_that_differs_is_found() {
+    let _alone = alone();
     if !has_redis() {
         return;
     }
@@ -341,6 +362,7 @@ fn a_snapshot_that_differs_is_found() {
 
 #[test]
 fn interrupts_leave_nothing() {
+    let _alone = alone();
     if !has_redis() {
         return;
     }

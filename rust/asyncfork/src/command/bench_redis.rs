@@ -134,24 +134,36 @@ fn not_negative(text: &str) -> Result<f64, &'static str> {
 }
 
 /// The sysctl as it was found, put back at the end.
-struct Sysctl(Option<asyncfork::Mode>);
+struct Sysctl {
+    /// None if the kernel does not have it
+    found: Option<asyncfork::Mode>,
+    /// The server has asked for asynchronous forks
+    asked: bool,
+}
 
 impl Sysctl {
+    /// Has the server's next fork be what `mode` says.
     fn set(&self, mode: Mode) -> Result<()> {
+        if self.found.is_none() {
+            return Ok(());
+        }
+        let now = match asyncfork::mode()? {
+            asyncfork::Mode::Off => Mode::Default,
+            asyncfork::Mode::OnRequest if !self.asked => Mode::Default,
+            _ => Mode::Async,
+        };
         let wanted = match mode {
+            _ if mode == now => return Ok(()),
             Mode::Default => asyncfork::Mode::Off,
             Mode::Async => asyncfork::Mode::OnRequest,
         };
-        if self.0.is_none() || asyncfork::mode()? == wanted {
-            return Ok(());
-        }
         asyncfork::set_mode(wanted).context("cannot set vm.async_pgtable (it takes root)")
     }
 }
 
 impl Drop for Sysctl {
     fn drop(&mut self) {
-        let Some(found) = self.0 else { return };
+        let Some(found) = self.found else { return };
         if let Err(error) = asyncfork::set_mode(found) {
             // Without root it cannot have been changed either.
             if asyncfork::mode().ok() != Some(found) {
@@ -184,7 +196,10 @@ impl Options {
         };
         let version = settings.version()?;
         self.check_room(&settings.directory)?;
-        let sysctl = Sysctl(counters.map(|_| asyncfork::mode()).transpose()?);
+        let sysctl = Sysctl {
+            found: counters.map(|_| asyncfork::mode()).transpose()?,
+            asked: self.modes.contains(&Mode::Async),
+        };
 
         let machine = Machine::read(self.accelerator.clone());
         println!("{}\n{version}", machine.line());
@@ -235,7 +250,7 @@ impl Options {
     ) -> Result<Record> {
         // For the fill, which forks nothing, and so that a lack of root shows at once.
         sysctl.set(self.modes[0])?;
-        let server = settings.start("server", self.modes.contains(&Mode::Async))?;
+        let server = settings.start("server", sysctl.asked)?;
         let mut control = server.connect()?;
         let start = Instant::now();
         let mut shown = 0;

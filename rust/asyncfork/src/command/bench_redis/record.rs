@@ -232,19 +232,29 @@ impl Record {
             row("", "p99", &|s| show(s, |l| l.percentile(99.0)));
             row("", "p99.9", &|s| show(s, |l| l.percentile(99.9)));
             row("", "max", &|s| show(s, Latencies::max));
-            row("", "per second", &|s| format!("{:.0}", part(s).1));
+            row("", "per second", &|s| match part(s).1 {
+                0.0 => "-".into(),
+                rate => format!("{rate:.0}"),
+            });
         }
         let counted = self
             .summary
             .values()
             .filter_map(|s| s.counters.clone())
             .reduce(|sum, one| sum.plus(&one));
-        for (name, value) in counted.iter().flat_map(Counters::iter) {
-            if value > 0 {
-                row("counted", name, &|s| {
-                    s.counters.as_ref().map_or(0, |c| c.get(name)).to_string()
-                });
-            }
+        let mut title = "counted by the kernel";
+        for (name, _) in counted
+            .iter()
+            .flat_map(Counters::iter)
+            .filter(|(_, sum)| *sum > 0)
+        {
+            row(title, name, &|s| {
+                s.counters
+                    .as_ref()
+                    .map_or(0, |counters| counters.get(name))
+                    .to_string()
+            });
+            title = "";
         }
         format!("\n{}", table(&rows, "<<>>"))
     }
@@ -368,8 +378,8 @@ mod tests {
             "fork call|median|60.0 ms|300 us",
             "snapshot|median|2.00 s|2.00 s",
             "SET outside|p50|20.0 us|20.0 us",
-            "counted|session_start|0|1",
-            "counted|fallback_off|1|0",
+            "counted by the kernel|session_start|0|1",
+            "fallback_off|1|0",
         ] {
             assert!(
                 lines.iter().any(|line| line == expected),
