@@ -1,0 +1,73 @@
+# async page tables for fork. `make help` lists the targets; the work is done
+# by the scripts under tools/ and ci/.
+
+BUILD  ?= build
+CACHE  ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/async-pgtable
+CONFIG ?= base
+export KSRC MEM CPUS DEMO_MB ACCEL
+export VM_CMD := $(value CMD)
+export BUILD := $(abspath $(BUILD))
+export CACHE := $(abspath $(CACHE))
+export CARGO_TARGET_DIR := $(BUILD)/rust
+
+help: ## this list
+	@awk -F': *## *' '/^[a-z-]+:.*##/ { sub(/:.*/, "", $$1); printf "  %-14s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo 'Variables: CONFIG=base|test|debug|kasan|off|norust MEM=2G CPUS=2 CMD= KSRC= BUILD=build'
+	@echo '           CACHE=~/.cache/async-pgtable DEMO_MB=1024 ACCEL=auto|tcg|kvm TIMEOUT=3600'
+
+.DEFAULT_GOAL := help
+
+deps: ## install what the other targets need (root or sudo; or says what is missing)
+	@tools/deps
+
+demo: ## an unmodified Redis takes exact snapshots, default and async forks in turn
+	@tools/demo
+
+test: ## everything CI runs: host tests, series, kernels, KUnit, selftests, short demo
+	@ci/run
+
+check: ## what needs no kernel build: shell scripts, host tests, check-sync, check-series
+	@ci/run tools host check-sync check-series
+
+kernel: ## build the kernel of CONFIG
+	@tools/kernel $(CONFIG)
+
+vm: ## run CMD in a guest that boots CONFIG (no CMD: a shell)
+	@set -- -k $(CONFIG) $(if $(MEM),-m $(MEM)) $(if $(CPUS),-c $(CPUS)) $(if $(TIMEOUT),-t $(TIMEOUT)); \
+	if [ -n "$$VM_CMD" ]; then tools/vm/run "$$@" -- "$$VM_CMD"; else tools/vm/run "$$@"; fi
+
+selftests: ## build and run the kernel selftests of the feature in a guest
+	@ci/run kernel-test selftest-mm selftest-clone3
+
+bench: ## time fork on and off in one boot (4 GiB), JSON in BUILD/out
+	@tools/bench
+
+fetch: ## find the base kernel and commit it to BUILD/linux
+	@tools/series/fetch-base
+
+apply: ## patches/ onto the base, branch async-pgtable of BUILD/linux
+	@tools/series/apply --strict
+
+sync: ## canonical Rust into the commits of the branch
+	@tools/series/sync
+
+export: ## sync, then write the branch to patches/
+	@tools/series/export
+
+check-sync: ## does the series create exactly rust/kernel, and is it an export?
+	@tools/series/check-sync
+
+check-series: ## git am and quilt on both texts, checkpatch, form
+	@tools/series/check-series
+
+check-each: ## every patch builds with the option on and off (hours)
+	@tools/series/check-each
+
+clean: ## remove kernels, logs and host builds; keeps BUILD/linux
+	@tools/clean
+
+clean-tree: ## remove BUILD/linux, unless it holds work that is not in patches/
+	@tools/clean --tree
+
+.PHONY: help deps demo test check kernel vm selftests bench fetch apply sync export check-sync check-series check-each clean clean-tree
