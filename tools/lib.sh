@@ -28,10 +28,21 @@ need_space() {
 		die "no space left: $3 needs $2 MiB in $1, which has $free MiB free"
 }
 
+# A new directory in $1. What a killed run has left there goes.
+temp_dir() {
+	local d pid
+	mkdir -p "$1"
+	for d in "$1"/tmp.*.??????; do
+		pid=${d%.*} pid=${pid##*.}
+		[ ! -d "$d" ] || kill -0 "$pid" 2>/dev/null ||
+			[ -z "$(find "$d" -maxdepth 0 -mmin +60)" ] || rm -rf "$d"
+	done
+	mktemp -d "$1/tmp.$$.XXXXXX"
+}
+
 # A directory that goes away with the script, on the disk of $BUILD.
 scratch() {
-	mkdir -p "$BUILD/tmp"
-	scratch_dir=$(mktemp -d "$BUILD/tmp/$prog.XXXXXX")
+	scratch_dir=$(temp_dir "$BUILD/tmp")
 	trap 'rm -rf "$scratch_dir"' EXIT
 	trap 'exit 130' INT
 	trap 'exit 143' TERM
