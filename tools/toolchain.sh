@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # Sourced. The one place that decides which Rust, bindgen and clang build the
-# kernel. find_toolchain sets RUSTC, RUST_LIB_SRC, BINDGEN, LIBCLANG_PATH and
-# LLVM_SUFFIX, or sets problem to one line that says what is wrong and what to
+# kernel. find_toolchain sets RUSTC, RUSTDOC, RUST_LIB_SRC, BINDGEN and
+# LIBCLANG_PATH, or sets problem to one line that says what is wrong and what to
 # do. RUSTC=, RUST_LIB_SRC=, BINDGEN= and LIBCLANG_PATH= in the environment win.
 # shellcheck disable=SC2034
 
@@ -31,6 +31,7 @@ find_rustc() {
 		src=${RUST_LIB_SRC:-$(lib_src_of "$c")}
 		[ -f "$src/core/src/lib.rs" ] || { seen+=" $c has no library source (rust-src);"; continue; }
 		RUSTC=$c RUST_LIB_SRC=$src
+		RUSTDOC=${c%/*}/$(basename "$c" | sed s/rustc/rustdoc/)		# doctests: of the same version
 		return
 	done
 	problem="no Rust compiler for the kernel: needs rustc >= $min_rustc with its library source;${seen:-${RUSTC:+ RUSTC=$RUSTC does not run;}} make deps installs one, or: rustup component add rust-src"
