@@ -1,0 +1,578 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The border to C: the page tables of the kernel, and the functions that C calls.
+//!
+//! C header: [`mm/async_pgtable.h`](srctree/mm/async_pgtable.h)
+//!
+//! All pointers to sessions, trackers and builders are fields of `struct async_pgtable_mm`:
+//!
+//! - `tracker` is set once, before anything is protected, and freed with the `mm_struct`.
+//! - `session` is set by `dup_mmap()` before the child is reachable, and owns a reference until
+//!   `__mmput()` is past `exit_mmap()`.
+//! - `builder` is only used by the task that forks.
+
+use core::{
+    mem::ManuallyDrop,
+    ptr::{
+        self,
+        NonNull, //
+    },
+};
+
+use crate::{
+    alloc::AllocError,
+    bindings,
+    error::to_result,
+    mm::{
+        virt::VmaRef,
+        Mm, //
+    },
+    prelude::*,
+    sync::{
+        aref::ARef,
+        atomic::{
+            Acquire,
+            Atomic,
+            Full, //
+        },
+        Arc, //
+    },
+    types::ForeignOwnable,
+};
+
+use super::{
+    page_tables::{
+        self,
+        Event,
+        PageTables,
+        Party,
+        Refusal, //
+    },
+    Builder,
+    Session,
+    Tracker, //
+};
+
+/// The page tables of the kernel.
+struct Kernel;
+
+/// A mapping of a child.
+///
+/// Dereferenced only while one of its ranges is claimed: every change of the mapping, and the exit
+/// of the child, settles all of it first and so waits for the claim.
+#[derive(Clone, Copy)]
+struct TargetVma(NonNull<bindings::vm_area_struct>);
+
+// SAFETY: Just a pointer; see above for its use.
+unsafe impl Send for TargetVma {}
+// SAFETY: As above.
+unsafe impl Sync for TargetVma {}
+
+/// An empty page table.
+///
+/// # Invariants
+///
+/// Owns a page table that is not installed anywhere.
+struct Table {
+    table: bindings::pgtable_t,
+    mm: *mut bindings::mm_struct,
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant. `mm` only tells user tables from kernel ones.
+        unsafe { bindings::async_pgtable_free_table(self.mm, self.table) }
+    }
+}
+
+/// A parent's PMD entry.
+///
+/// # Invariants
+///
+/// `0.ptl` is held, and `0.pmd` points to a page table.
+struct Entry(bindings::async_pgtable_entry);
+
+impl page_tables::Entry for Entry {
+    fn unprotect(&mut self) {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::async_pgtable_entry_unprotect(&mut self.0) }
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::async_pgtable_entry_unlock(&mut self.0) }
+    }
+}
+
+/// A parent's mapping, locked by a puller.
+///
+/// # Invariants
+///
+/// `0.vma` is valid, and locked as `0.mmap_locked` says. Its mm has `mm_users`.
+struct SourceLock(bindings::async_pgtable_source);
+
+impl SourceLock {
+    fn new(source: &Mm, addr: usize) -> Option<Self> {
+        let mut lock = bindings::async_pgtable_source::default();
+        // SAFETY: The reference keeps `mm_count`.
+        let locked = unsafe {
+            bindings::async_pgtable_source_lock(source.as_raw(), addr, &mut lock)
+        };
+        // INVARIANT: As documented there.
+        locked.then(|| Self(lock))
+    }
+
+    fn vma(&self) -> &VmaRef {
+        // SAFETY: By the type invariant, for as long as `self` lives.
+        unsafe { VmaRef::from_raw(self.0.vma) }
+    }
+}
+
+impl Drop for SourceLock {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::async_pgtable_source_unlock(&mut self.0) }
+    }
+}
+
+impl PageTables for Kernel {
+    const RANGE_SIZE: usize = bindings::PMD_SIZE;
+
+    type Source = ARef<Mm>;
+    type Target = ARef<Mm>;
+    type TargetVma = TargetVma;
+    type SourceVma<'a> = &'a VmaRef;
+    type Table = Table;
+    type Entry = Entry;
+
+    fn tracker(source: &ARef<Mm>) -> &Tracker<Self> {
+        // SAFETY: The sessions of a parent are made after its tracker, which lives as long as the
+        // `mm_struct`.
+        unsafe { &*(*source.as_raw()).__bindgen_anon_1.async_pgtable.tracker.cast() }
+    }
+
+    fn alloc_table(source: &VmaRef) -> Result<Table, AllocError> {
+        let mm = source.mm().as_raw();
+        // SAFETY: No requirements but that `mm` is valid.
+        let table = unsafe { bindings::async_pgtable_alloc_table(mm) };
+        if table.is_null() {
+            return Err(AllocError);
+        }
+        // INVARIANT: Just allocated.
+        Ok(Table { table, mm })
+    }
+
+    fn copy(
+        source: &VmaRef,
+        target: TargetVma,
+        addr: usize,
+        table: Table,
+        party: Party,
+    ) -> Result {
+        let table = ManuallyDrop::new(table);
+        // SAFETY: `source` is locked, `target` is kept by the caller's claim, and the table is
+        // given away.
+        to_result(unsafe {
+            bindings::async_pgtable_copy_range(
+                source.as_ptr(),
+                target.0.as_ptr(),
+                addr,
+                table.table,
+                party_to_c(party),
+            )
+        })
+    }
+
+    fn lock_entry(source: &VmaRef, addr: usize) -> Option<Entry> {
+        let mut entry = bindings::async_pgtable_entry::default();
+        // SAFETY: The mapping at `addr` is locked, so its upper page tables stay.
+        let locked = unsafe {
+            bindings::async_pgtable_entry_lock(source.mm().as_raw(), addr, &mut entry)
+        };
+        // INVARIANT: As documented there.
+        locked.then(|| Entry(entry))
+    }
+
+    fn with_source(source: &ARef<Mm>, addr: usize, f: impl FnOnce(&VmaRef)) -> bool {
+        SourceLock::new(source, addr)
+            .map(|lock| f(lock.vma()))
+            .is_some()
+    }
+
+    fn kill(target: &ARef<Mm>) {
+        // SAFETY: The reference keeps the pointer unique; it is only compared.
+        unsafe { bindings::async_pgtable_kill(target.as_raw()) }
+    }
+
+    fn count(event: Event, nr: usize) {
+        // SAFETY: No requirements.
+        unsafe { bindings::async_pgtable_count(event_to_c(event), nr) }
+    }
+
+    fn interrupted() -> bool {
+        // SAFETY: Ranges are settled in process context, without spinlocks.
+        unsafe { bindings::async_pgtable_interrupted() }
+    }
+}
+
+fn party_to_c(party: Party) -> bindings::async_pgtable_party {
+    match party {
+        Party::Copy => bindings::async_pgtable_party_ASYNC_PGTABLE_PARTY_COPY,
+        Party::Pull => bindings::async_pgtable_party_ASYNC_PGTABLE_PARTY_PULL,
+        Party::Push => bindings::async_pgtable_party_ASYNC_PGTABLE_PARTY_PUSH,
+    }
+}
+
+fn event_to_c(event: Event) -> bindings::vm_event_item {
+    match event {
+        Event::SessionStart => bindings::vm_event_item_ASYNC_PGTABLE_SESSION_START,
+        Event::SessionComplete => bindings::vm_event_item_ASYNC_PGTABLE_SESSION_COMPLETE,
+        Event::SessionAbandon => bindings::vm_event_item_ASYNC_PGTABLE_SESSION_ABANDON,
+        Event::SessionFail => bindings::vm_event_item_ASYNC_PGTABLE_SESSION_FAIL,
+        Event::RangeDefer => bindings::vm_event_item_ASYNC_PGTABLE_RANGE_DEFER,
+        Event::RangeSettle(Party::Copy) => bindings::vm_event_item_ASYNC_PGTABLE_RANGE_COPY,
+        Event::RangeSettle(Party::Pull) => bindings::vm_event_item_ASYNC_PGTABLE_RANGE_PULL,
+        Event::RangeSettle(Party::Push) => bindings::vm_event_item_ASYNC_PGTABLE_RANGE_PUSH,
+        Event::RangeAbandon => bindings::vm_event_item_ASYNC_PGTABLE_RANGE_ABANDON,
+        Event::Fallback(refusal) => match refusal {
+            Refusal::Small => bindings::vm_event_item_ASYNC_PGTABLE_FALLBACK_SMALL,
+            Refusal::Nomem => bindings::vm_event_item_ASYNC_PGTABLE_FALLBACK_NOMEM,
+            Refusal::Pinned => bindings::vm_event_item_ASYNC_PGTABLE_FALLBACK_PINNED,
+            Refusal::Notifier => bindings::vm_event_item_ASYNC_PGTABLE_FALLBACK_NOTIFIER,
+        },
+    }
+}
+
+fn refusal_from_c(refusal: bindings::async_pgtable_refusal) -> Refusal {
+    match refusal {
+        bindings::async_pgtable_refusal_ASYNC_PGTABLE_REFUSAL_NOTIFIER => Refusal::Notifier,
+        bindings::async_pgtable_refusal_ASYNC_PGTABLE_REFUSAL_PINNED => Refusal::Pinned,
+        bindings::async_pgtable_refusal_ASYNC_PGTABLE_REFUSAL_NOMEM => Refusal::Nomem,
+        _ => Refusal::Small,
+    }
+}
+
+/// # Safety
+///
+/// `builder` comes from [`async_pgtable_builder_new`], is not yet freed or armed, and is used by
+/// no one else.
+unsafe fn builder<'a>(builder: *mut c_void) -> &'a mut Builder<Kernel> {
+    // SAFETY: By the contract of this function.
+    unsafe { &mut *builder.cast() }
+}
+
+/// # Safety
+///
+/// `session` comes from [`async_pgtable_builder_arm`], and is not put for the duration of `'a`.
+unsafe fn session<'a>(session: *mut c_void) -> &'a Session<Kernel> {
+    // SAFETY: By the contract of this function.
+    unsafe { &*session.cast() }
+}
+
+/// # Safety
+///
+/// `tracker` is that of an `mm_struct` that stays for the duration of `'a`.
+unsafe fn tracker<'a>(tracker: *mut c_void) -> &'a Tracker<Kernel> {
+    // SAFETY: By the contract of this function.
+    unsafe { &*tracker.cast() }
+}
+
+/// Makes sure that `mm` has a tracker.
+///
+/// # Safety
+///
+/// `mm` is a valid `mm_struct`.
+unsafe fn ensure_tracker(mm: *mut bindings::mm_struct) -> Result {
+    // SAFETY: `mm` is valid. The field is written here only, and read by others after a lock that
+    // a fork has released, or when the `mm_struct` is freed.
+    let slot = unsafe {
+        Atomic::<*mut c_void>::from_ptr(&raw mut (*mm).__bindgen_anon_1.async_pgtable.tracker)
+    };
+    // Acquire: pairs with the `cmpxchg` of another thread that forks.
+    if !slot.load(Acquire).is_null() {
+        return Ok(());
+    }
+
+    let new = KBox::pin_init(Tracker::<Kernel>::new(), GFP_KERNEL_ACCOUNT)?.into_foreign();
+    // Full: as a release, the tracker is initialized before others find it.
+    if slot.cmpxchg(ptr::null_mut(), new, Full).is_err() {
+        // SAFETY: Comes from `into_foreign` just now, and nobody else has seen it.
+        drop(unsafe { Pin::<KBox<Tracker<Kernel>>>::from_foreign(new) });
+    }
+    Ok(())
+}
+
+/// Begins a session that copies from `source`. Returns null without memory.
+///
+/// Called by `__async_pgtable_dup_begin()`, without locks.
+///
+/// # Safety
+///
+/// `source` is the mm of the current task.
+#[export]
+unsafe extern "C" fn async_pgtable_builder_new(source: *mut bindings::mm_struct) -> *mut c_void {
+    // SAFETY: `source` is valid.
+    if unsafe { ensure_tracker(source) }.is_err() {
+        return ptr::null_mut();
+    }
+    // SAFETY: `source` is valid.
+    let source = unsafe { Mm::from_raw(source) }.into();
+    let builder = Builder::<Kernel>::new(source)
+        .and_then(|builder| KBox::new(builder, GFP_KERNEL_ACCOUNT));
+    builder.map_or(ptr::null_mut(), |builder| KBox::into_raw(builder).cast())
+}
+
+/// Gives up a session that has been begun.
+///
+/// Called by `__async_pgtable_dup_end()`, with both mmap_locks held for writing.
+///
+/// # Safety
+///
+/// As for [`builder`]; gives it up.
+#[export]
+unsafe extern "C" fn async_pgtable_builder_free(builder: *mut c_void) {
+    // SAFETY: By the contract of this function, it comes from `KBox::into_raw`.
+    drop(unsafe { KBox::<Builder<Kernel>>::from_raw(builder.cast()) });
+}
+
+/// Remembers why a mapping is not deferred.
+///
+/// Called by `__async_pgtable_dup_vma()`, with both mmap_locks held for writing.
+///
+/// # Safety
+///
+/// As for [`builder`].
+#[export]
+unsafe extern "C" fn async_pgtable_builder_refuse(
+    this: *mut c_void,
+    refusal: bindings::async_pgtable_refusal,
+) {
+    // SAFETY: By the contract of this function.
+    unsafe { builder(this) }.refuse(refusal_from_c(refusal));
+}
+
+/// Begins a mapping whose ranges in `start..end` may be deferred.
+///
+/// Called by `__async_pgtable_dup_vma()`, with both mmap_locks and both VMAs held for writing.
+///
+/// # Safety
+///
+/// As for [`builder`]. `target` is not null. `start` and `end` are multiples of `PMD_SIZE`, and
+/// above all those before.
+#[export]
+unsafe extern "C" fn async_pgtable_builder_extent(
+    this: *mut c_void,
+    target: *mut bindings::vm_area_struct,
+    start: c_ulong,
+    end: c_ulong,
+) {
+    // SAFETY: By the contract of this function.
+    let target = TargetVma(unsafe { NonNull::new_unchecked(target) });
+    // SAFETY: By the contract of this function.
+    unsafe { builder(this) }.extent(target, start, end);
+}
+
+/// Defers the range at `addr`, if it is in the mapping begun last.
+///
+/// Called by `__async_pgtable_defer()`, with both mmap_locks and both VMAs held for writing.
+///
+/// # Safety
+///
+/// As for [`builder`].
+#[export]
+unsafe extern "C" fn async_pgtable_builder_defer(this: *mut c_void, addr: c_ulong) -> bool {
+    // SAFETY: By the contract of this function.
+    unsafe { builder(this) }.defer(addr)
+}
+
+/// Makes a session live. Returns the child's reference, or null if nothing was deferred.
+///
+/// Called by `__async_pgtable_dup_end()`, with both mmap_locks held for writing, after the flush.
+///
+/// # Safety
+///
+/// As for [`builder`]; gives it up. `target` is the child's mm.
+#[export]
+unsafe extern "C" fn async_pgtable_builder_arm(
+    this: *mut c_void,
+    target: *mut bindings::mm_struct,
+) -> *mut c_void {
+    // SAFETY: By the contract of this function, it comes from `KBox::into_raw`.
+    let builder = unsafe { KBox::<Builder<Kernel>>::from_raw(this.cast()) };
+    // SAFETY: `target` is valid.
+    let target = unsafe { Mm::from_raw(target) }.into();
+    KBox::into_inner(builder)
+        .arm(target)
+        .map_or(ptr::null_mut(), |session| {
+            Arc::into_raw(session).cast_mut().cast()
+        })
+}
+
+/// Settles what overlaps `start..end`, on behalf of somebody who looks at the child.
+///
+/// Called by the hooks on a child's mapping, with the child's mmap_lock or VMA lock held.
+///
+/// # Safety
+///
+/// As for [`session`].
+#[export]
+unsafe extern "C" fn async_pgtable_session_pull(
+    this: *mut c_void,
+    start: c_ulong,
+    end: c_ulong,
+) -> c_int {
+    // SAFETY: By the contract of this function.
+    match unsafe { session(this) }.pull(start, end) {
+        Ok(()) => 0,
+        Err(err) => err.to_errno(),
+    }
+}
+
+/// Copies what is pending, until the task is killed.
+///
+/// Called by the child, without locks.
+///
+/// # Safety
+///
+/// As for [`session`].
+#[export]
+unsafe extern "C" fn async_pgtable_session_copy_all(this: *mut c_void) -> c_int {
+    // SAFETY: By the contract of this function.
+    match unsafe { session(this) }.copy_all() {
+        Ok(()) => 0,
+        Err(err) => err.to_errno(),
+    }
+}
+
+/// Does anything in `start..end` remain to be settled?
+///
+/// # Safety
+///
+/// As for [`session`].
+#[export]
+unsafe extern "C" fn async_pgtable_session_overlaps(
+    this: *mut c_void,
+    start: c_ulong,
+    end: c_ulong,
+) -> bool {
+    // SAFETY: By the contract of this function.
+    unsafe { session(this) }.overlaps(start, end)
+}
+
+/// Ends the session because the child is gone, and waits until nobody copies to it.
+///
+/// Called by `__mmput()` of the child, without locks.
+///
+/// # Safety
+///
+/// As for [`session`].
+#[export]
+unsafe extern "C" fn async_pgtable_session_abandon(this: *mut c_void) {
+    // SAFETY: By the contract of this function.
+    unsafe { session(this) }.abandon();
+}
+
+/// Drops the child's reference.
+///
+/// Called by `__mmput()` of the child, without locks.
+///
+/// # Safety
+///
+/// As for [`session`]; gives the reference up.
+#[export]
+unsafe extern "C" fn async_pgtable_session_put(this: *mut c_void) {
+    // SAFETY: By the contract of this function, it comes from `Arc::into_raw`.
+    drop(unsafe { Arc::<Session<Kernel>>::from_raw(this.cast()) });
+}
+
+/// Settles what overlaps `start..end` in every session of a parent.
+///
+/// Called by the hooks on a parent's mapping.
+///
+/// # Safety
+///
+/// As for [`tracker`]. `source` is a mapping of the same mm that covers `start..end` as far as
+/// that is pending, and is locked, or detached by a `munmap()` that is past failing.
+#[export]
+unsafe extern "C" fn async_pgtable_tracker_push(
+    this: *mut c_void,
+    source: *mut bindings::vm_area_struct,
+    start: c_ulong,
+    end: c_ulong,
+    nowait: bool,
+) -> bool {
+    // SAFETY: By the contract of this function.
+    let (this, source) = unsafe { (tracker(this), VmaRef::from_raw(source)) };
+    this.push(source, start, end, !nowait)
+}
+
+/// Lifts a protection that no session needs any more.
+///
+/// Called by the write fault, with the VMA or the mmap_lock held.
+///
+/// # Safety
+///
+/// As for [`async_pgtable_tracker_push`].
+#[export]
+unsafe extern "C" fn async_pgtable_tracker_repair(
+    this: *mut c_void,
+    source: *mut bindings::vm_area_struct,
+    addr: c_ulong,
+) {
+    // SAFETY: By the contract of this function.
+    let (this, source) = unsafe { (tracker(this), VmaRef::from_raw(source)) };
+    this.repair(source, addr);
+}
+
+/// Does any session of a parent have something to settle in `start..end`?
+///
+/// # Safety
+///
+/// As for [`tracker`].
+#[export]
+unsafe extern "C" fn async_pgtable_tracker_overlaps(
+    this: *mut c_void,
+    start: c_ulong,
+    end: c_ulong,
+) -> bool {
+    // SAFETY: By the contract of this function.
+    unsafe { tracker(this) }.overlaps(start, end)
+}
+
+/// Does a parent have no session?
+///
+/// # Safety
+///
+/// As for [`tracker`].
+#[export]
+unsafe extern "C" fn async_pgtable_tracker_is_idle(this: *mut c_void) -> bool {
+    // SAFETY: By the contract of this function.
+    unsafe { tracker(this) }.is_idle()
+}
+
+/// Fails every session of a parent that is about to be reaped.
+///
+/// Called by the OOM reaper with the parent's mmap_lock held for reading, and by `__mmput()` of an
+/// OOM victim.
+///
+/// # Safety
+///
+/// As for [`tracker`].
+#[export]
+unsafe extern "C" fn async_pgtable_tracker_abort(this: *mut c_void) {
+    // SAFETY: By the contract of this function.
+    unsafe { tracker(this) }.abort();
+}
+
+/// Frees the tracker of an `mm_struct` that is being freed. May be called in atomic context.
+///
+/// # Safety
+///
+/// As for [`tracker`]; gives it up. There are no sessions: each keeps its parent's `mm_struct`.
+#[export]
+unsafe extern "C" fn async_pgtable_tracker_free(this: *mut c_void) {
+    // SAFETY: By the contract of this function, it comes from `into_foreign`.
+    drop(unsafe { Pin::<KBox<Tracker<Kernel>>>::from_foreign(this) });
+}
