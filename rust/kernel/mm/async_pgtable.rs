@@ -54,7 +54,7 @@
 //!           parent's PMD lock             (publication, repair)
 //!             `Tracker::sessions`
 //!               `Session::ends`
-//!           `Session::wait_lock`          (after publication)
+//!           `Wait::lock`                  (after publication)
 //! ```
 //!
 //! A claim is only taken by somebody who already keeps the parent's mapping in place, and is held
@@ -72,7 +72,7 @@
 //!   every look at a range's state an acquire.
 //! - Copy to the parent's next write: the parent's PTEs are made read-only before its PMD entry is
 //!   made writable, see `async_pgtable_entry_unprotect()`.
-//! - Publication to sleep: see [`Session::settled`] and `Session::wait_until`.
+//! - Publication to sleep: see `Session::settled` and `Wait::wake`.
 
 pub mod builder;
 pub mod page_tables;
@@ -80,7 +80,10 @@ pub mod range_bitmap;
 pub mod session;
 pub mod tracker;
 
+mod claim;
+mod extent;
 mod ffi;
+mod wait;
 
 pub use builder::Builder;
 pub use page_tables::PageTables;

@@ -17,6 +17,7 @@ use crate::{
 };
 
 use super::{
+    extent::Extent,
     page_tables::{
         Event,
         PageTables,
@@ -24,7 +25,6 @@ use super::{
     },
     session::{
         Ends,
-        Extent,
         Session, //
     },
 };

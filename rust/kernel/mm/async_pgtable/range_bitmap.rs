@@ -96,10 +96,11 @@ impl RangeBitmap {
     #[inline]
     pub fn mark_pending(&mut self, index: usize) -> bool {
         let bits = Bits::of(index);
-        let word = self.words[bits.word].get_mut();
-        let new = *word & (bits.pending() | bits.claimed()) == 0;
+        let word = &mut self.words[bits.word];
+        let old = *word.get_mut();
+        let new = old & (bits.pending() | bits.claimed()) == 0;
         if new {
-            *word |= bits.pending();
+            *word.get_mut() = old | bits.pending();
         }
         new
     }
@@ -151,7 +152,7 @@ impl RangeBitmap {
         (0..self.words.len())
             .map(|word| {
                 self.update(word, |old| (old & PENDING != 0).then_some(old & !PENDING))
-                .map_or(0, |old| (old & PENDING).count_ones() as usize)
+                    .map_or(0, |old| (old & PENDING).count_ones() as usize)
             })
             .sum()
     }

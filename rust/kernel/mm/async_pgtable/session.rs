@@ -3,9 +3,6 @@
 //! The deferred copy of one fork.
 
 use crate::{
-    alloc::Flags,
-    new_condvar,
-    new_mutex,
     new_spinlock,
     prelude::*,
     sync::{
@@ -16,15 +13,17 @@ use crate::{
             Relaxed,
             Release, //
         },
-        CondVar,
-        Mutex,
         SpinLock, //
     },
 };
 
 use super::{
+    claim::Claim,
+    extent::{
+        Extent,
+        Range, //
+    },
     page_tables::{
-        Entry,
         Event,
         PageTables,
         Party, //
@@ -33,124 +32,9 @@ use super::{
         RangeBitmap,
         State, //
     },
+    wait::Wait,
     Tracker, //
 };
-
-/// The deferred part of one mapping.
-pub(super) struct Extent<P: PageTables> {
-    start: usize,
-    target: P::TargetVma,
-    ranges: RangeBitmap,
-}
-
-impl<P: PageTables> Extent<P> {
-    /// An extent of which nothing is pending. `start` and `end` are multiples of the range size.
-    pub(super) fn new(
-        target: P::TargetVma,
-        start: usize,
-        end: usize,
-        flags: Flags,
-    ) -> Result<Self> {
-        Ok(Self {
-            start,
-            target,
-            ranges: RangeBitmap::new((end - start) / P::RANGE_SIZE, flags)?,
-        })
-    }
-
-    fn end(&self) -> usize {
-        self.start + self.ranges.len() * P::RANGE_SIZE
-    }
-
-    fn addr(&self, index: usize) -> usize {
-        self.start + index * P::RANGE_SIZE
-    }
-
-    /// Makes the range at `addr` pending. Returns false if it is not part of this extent.
-    pub(super) fn defer(&mut self, addr: usize) -> bool {
-        (self.start..self.end()).contains(&addr)
-            && self.ranges.mark_pending((addr - self.start) / P::RANGE_SIZE)
-    }
-}
-
-/// One range of a session.
-struct Range<'a, P: PageTables> {
-    extent: &'a Extent<P>,
-    index: usize,
-}
-
-impl<P: PageTables> Clone for Range<'_, P> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<P: PageTables> Copy for Range<'_, P> {}
-
-impl<P: PageTables> Range<'_, P> {
-    fn addr(&self) -> usize {
-        self.extent.addr(self.index)
-    }
-
-    fn state(&self) -> State {
-        self.extent.ranges.state(self.index)
-    }
-}
-
-/// The right, and the duty, to copy one range.
-///
-/// Given back to be claimed by others if dropped.
-///
-/// # Invariants
-///
-/// The range is claimed, by nobody else.
-struct Claim<'a, P: PageTables> {
-    session: &'a Session<P>,
-    range: Range<'a, P>,
-}
-
-impl<P: PageTables> Claim<'_, P> {
-    /// Copies the range and settles it, or fails the session.
-    fn settle(
-        self,
-        tracker: &Tracker<P>,
-        source: P::SourceVma<'_>,
-        table: P::Table,
-        party: Party,
-    ) {
-        let (session, range) = (self.session, self.range);
-        let addr = range.addr();
-
-        match P::copy(source, range.extent.target, addr, table, party) {
-            Ok(()) => P::count(Event::RangeSettle(party), 1),
-            // Before the range is published, so that nobody takes it for copied.
-            Err(_) => session.fail(),
-        }
-
-        // Under the lock of the entry, so that of two sessions that publish the same range the
-        // second sees that the first does not need the protection any more.
-        {
-            let entry = P::lock_entry(source, addr);
-            range.extent.ranges.publish(range.index);
-            if let Some(mut entry) = entry {
-                if !tracker.overlaps(addr, addr + P::RANGE_SIZE) {
-                    entry.unprotect();
-                }
-            }
-        }
-
-        // INVARIANT: Nothing is left to be given back.
-        core::mem::forget(self);
-        session.settled(1);
-    }
-}
-
-impl<P: PageTables> Drop for Claim<'_, P> {
-    fn drop(&mut self) {
-        self.range.extent.ranges.unclaim(self.range.index);
-        self.session.wake();
-    }
-}
 
 /// How a session ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,11 +68,8 @@ pub struct Session<P: PageTables> {
     outcome: Atomic<u32>,
     #[pin]
     ends: SpinLock<Option<Ends<P>>>,
-    waiters: Atomic<usize>,
     #[pin]
-    wait_lock: Mutex<()>,
-    #[pin]
-    wait_queue: CondVar,
+    wait: Wait,
 }
 
 impl<P: PageTables> Session<P> {
@@ -203,9 +84,7 @@ impl<P: PageTables> Session<P> {
             remaining: Atomic::new(pending),
             outcome: Atomic::new(Outcome::Good as u32),
             ends <- new_spinlock!(Some(ends), "async_pgtable::Session::ends"),
-            waiters: Atomic::new(0),
-            wait_lock <- new_mutex!((), "async_pgtable::Session::wait_lock"),
-            wait_queue <- new_condvar!("async_pgtable::Session::wait_queue"),
+            wait <- Wait::new(),
         })
     }
 
@@ -230,7 +109,7 @@ impl<P: PageTables> Session<P> {
     }
 
     /// The first range that overlaps `start..end` and is found by `find`.
-    fn next(
+    pub(super) fn next(
         &self,
         start: usize,
         end: usize,
@@ -240,25 +119,7 @@ impl<P: PageTables> Session<P> {
             return None;
         }
 
-        let first = self.extents.partition_point(|extent| extent.end() <= start);
-        self.extents[first..]
-            .iter()
-            .take_while(|extent| extent.start < end)
-            .find_map(|extent| {
-                let from = start.saturating_sub(extent.start) / P::RANGE_SIZE;
-                let to = (end - extent.start).div_ceil(P::RANGE_SIZE);
-                let index = find(&extent.ranges, from, to)?;
-                Some(Range { extent, index })
-            })
-    }
-
-    fn claim<'a>(&'a self, range: Range<'a, P>) -> Option<Claim<'a, P>> {
-        // INVARIANT: `try_claim` has just given the range to us. Made only if so: a claim that is
-        // dropped is given back.
-        range.extent.ranges.try_claim(range.index).then(|| Claim {
-            session: self,
-            range,
-        })
+        Range::find(&self.extents, start, end, find)
     }
 
     /// Copies `range`, or waits until somebody else has. Without `wait`, returns false instead of
@@ -275,15 +136,15 @@ impl<P: PageTables> Session<P> {
             match range.state() {
                 State::Settled => return true,
                 State::Claimed if !wait => return false,
-                State::Claimed => self.wait_until(|| range.state() != State::Claimed),
+                State::Claimed => self.wait.until(|| range.state() != State::Claimed),
                 State::Pending => {
                     // Before the claim, which others may wait for.
                     let Ok(table) = P::alloc_table(source) else {
                         self.fail();
                         continue;
                     };
-                    if let Some(claim) = self.claim(range) {
-                        claim.settle(tracker, source, table, party);
+                    if let Some(claim) = Claim::new(self, range) {
+                        claim.copy(source, table, party).publish(tracker, source);
                     }
                 }
             }
@@ -304,7 +165,7 @@ impl<P: PageTables> Session<P> {
             if !self.settle(tracker, source, range, Party::Push, wait) {
                 return false;
             }
-            start = range.addr() + P::RANGE_SIZE;
+            start = range.end();
             P::interrupted();
         }
         true
@@ -317,7 +178,7 @@ impl<P: PageTables> Session<P> {
         let mut cursor = start;
         while let Some(range) = self.next(cursor, end, RangeBitmap::next_unsettled) {
             self.pull_range(range, Party::Pull);
-            cursor = range.addr() + P::RANGE_SIZE;
+            cursor = range.end();
             P::interrupted();
         }
         self.check()
@@ -333,7 +194,7 @@ impl<P: PageTables> Session<P> {
                 break;
             }
             self.pull_range(range, Party::Copy);
-            cursor = range.addr() + P::RANGE_SIZE;
+            cursor = range.end();
         }
         self.check()
     }
@@ -342,12 +203,12 @@ impl<P: PageTables> Session<P> {
         let source = self.ends.lock().as_ref().map(|ends| ends.source.clone());
         let Some(source) = source else { return };
         let tracker = P::tracker(&source);
-        let found = P::with_source(&source, range.addr(), |source| {
+        let found = P::with_source(&source, range.start(), |source| {
             self.settle(tracker, source, range, party, true);
         });
         if !found {
             // Whoever unmaps it on the parent's side settles it, and needs no lock of ours.
-            self.wait_until(|| range.state() == State::Settled);
+            self.wait.until(|| range.state() == State::Settled);
         }
     }
 
@@ -389,7 +250,7 @@ impl<P: PageTables> Session<P> {
             .outcome
             .cmpxchg(Outcome::Good as u32, Outcome::Abandoned as u32, Release);
         self.give_up();
-        self.wait_until(|| !self.is_live());
+        self.wait.until(|| !self.is_live());
     }
 
     /// Settles what is pending, uncopied.
@@ -397,25 +258,26 @@ impl<P: PageTables> Session<P> {
     /// The parent's entries stay protected. That is lifted by its next write fault, or dropped
     /// with the entry.
     fn give_up(&self) {
-        let nr = self
-            .extents
-            .iter()
-            .map(|extent| extent.ranges.abandon_pending())
-            .sum();
+        let nr = self.extents.iter().map(Extent::abandon_pending).sum();
         if nr != 0 {
             P::count(Event::RangeAbandon, nr);
             self.settled(nr);
         }
     }
 
+    /// To be called after a claimed range has become pending again.
+    pub(super) fn unclaimed(&self) {
+        self.wait.wake();
+    }
+
     /// To be called after `nr` ranges have been settled.
-    fn settled(&self, nr: usize) {
+    pub(super) fn settled(&self, nr: usize) {
         // Full: as a release, whoever finds nothing remaining sees all copies. As a barrier it
-        // orders the publication before the look at `waiters`.
+        // orders the publication before the look for waiters.
         if self.remaining.fetch_sub(nr, Full) == nr {
             self.end();
         }
-        self.wake();
+        self.wait.wake();
     }
 
     /// Everything is settled: let go of both sides.
@@ -429,30 +291,5 @@ impl<P: PageTables> Session<P> {
             P::count(Event::SessionAbandon, 1);
         }
         P::tracker(&ends.source).remove(self);
-    }
-
-    /// Wakes everybody who waits, if the caller has changed the state of a range, or `remaining`,
-    /// by a fully ordered operation.
-    fn wake(&self) {
-        // Either this sees a waiter, or the waiter, which has counted itself by a fully ordered
-        // operation, sees the change.
-        if self.waiters.load(Relaxed) != 0 {
-            // A waiter that has not seen the change keeps the lock until it sleeps.
-            let _guard = self.wait_lock.lock();
-            self.wait_queue.notify_all();
-        }
-    }
-
-    fn wait_until(&self, done: impl Fn() -> bool) {
-        if done() {
-            return;
-        }
-        let mut guard = self.wait_lock.lock();
-        // Full: see `wake`.
-        self.waiters.fetch_add(1, Full);
-        while !done() {
-            self.wait_queue.wait(&mut guard);
-        }
-        self.waiters.fetch_sub(1, Relaxed);
     }
 }

@@ -134,12 +134,18 @@ impl<P: PageTables> Tracker<P> {
 
     /// Lifts a protection of the range at `addr` that no session needs any more.
     pub fn repair(&self, source: P::SourceVma<'_>, addr: usize) {
-        if let Some(mut entry) = P::lock_entry(source, addr) {
-            // Stable: sessions that settle the range do so under the lock of the entry, and new
-            // ones need the VMA.
-            if !self.overlaps(addr, addr + P::RANGE_SIZE) {
-                entry.unprotect();
-            }
+        if let Some(entry) = P::lock_entry(source, addr) {
+            self.lift(entry, addr);
+        }
+    }
+
+    /// Lifts the protection of the range at `addr`, and unlocks its entry, unless a session needs
+    /// it.
+    pub(super) fn lift(&self, mut entry: P::Entry, addr: usize) {
+        // Stable: sessions that settle the range do so under the lock of the entry, and new ones
+        // need the VMA.
+        if !self.overlaps(addr, addr + P::RANGE_SIZE) {
+            entry.unprotect();
         }
     }
 
