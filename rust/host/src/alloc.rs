@@ -88,6 +88,12 @@ impl<T> From<PushError<T>> for crate::error::Error {
     }
 }
 
+impl<T> Default for KVec<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl<T> KVec<T> {
     /// An empty vector.
     pub const fn new() -> Self {

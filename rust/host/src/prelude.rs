@@ -3,7 +3,11 @@
 //! Duplicated from `rust/kernel/prelude.rs`: the names, not the items.
 
 pub use core::pin::Pin;
-pub use std::ffi::{c_int, c_ulong, c_void};
+pub use std::ffi::{c_int, c_void};
+
+/// As in the kernel.
+#[allow(non_camel_case_types)]
+pub type c_ulong = usize;
 
 pub use macros::{export, kunit_tests};
 pub use pinned_init::{pin_data, pin_init, Init, PinInit};

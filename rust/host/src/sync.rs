@@ -1,24 +1,37 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Customised from `rust/kernel/sync.rs` and below: same interface on `std`, or on `loom`.
+//! Customised from `rust/kernel/sync.rs` and below: same interface on `std`, `loom` or
+//! `shuttle`.
 
 pub mod aref;
 pub mod atomic;
 mod lock;
 
-pub use lock::{CondVar, Lock, Mutex, SpinLock};
+pub(crate) use lock::might_sleep;
+pub use lock::{Backend, CondVar, Guard, Lock, Mutex, SpinLock};
 
 use core::{mem::MaybeUninit, ops::Deref, pin::Pin};
 use std::sync;
 
 use pinned_init::PinInit;
 
-use crate::alloc::{try_alloc, AllocError, Flags};
+use crate::{
+    alloc::{try_alloc, AllocError, Flags},
+    error::{Error, Result},
+};
 
 /// A reference-counted object. Not one of loom's: nothing that is modelled depends on the count.
 pub struct Arc<T>(sync::Arc<T>);
 
 impl<T> Arc<T> {
+    /// A reference-counted object as `init` makes it.
+    pub fn pin_init<E>(init: impl PinInit<T, E>, flags: Flags) -> Result<Self>
+    where
+        Error: From<E>,
+    {
+        Ok(UniqueArc::new_uninit(flags)?.pin_init_with(init)?.into())
+    }
+
     /// Gives the reference up to a pointer.
     pub fn into_raw(self) -> *const T {
         sync::Arc::into_raw(self.0)
@@ -80,7 +93,9 @@ impl<T> UniqueArc<MaybeUninit<T>> {
         // and `MaybeUninit<T>` are the same. On failure it leaks, which nobody does here.
         unsafe {
             init.__pinned_init(slot)?;
-            Ok(Pin::new_unchecked(UniqueArc(Arc(sync::Arc::from_raw(slot)))))
+            Ok(Pin::new_unchecked(UniqueArc(Arc(sync::Arc::from_raw(
+                slot,
+            )))))
         }
     }
 }

@@ -4,21 +4,26 @@
 //!
 //! | macro | kernel | here |
 //! |---|---|---|
-//! | `export` | `#[no_mangle]`, and a check against the C prototype | nothing; `harness` has its own |
+//! | `export` | `#[no_mangle]`, and a check against the C prototype | `#[no_mangle]` |
 //! | `kunit_tests` | a KUnit suite | `#[cfg(test)]` |
 
 use proc_macro::TokenStream;
 
-/// Leaves the function as it is.
+/// `item` with `attribute` before it.
+fn with(attribute: &str, item: TokenStream) -> TokenStream {
+    let mut tokens: TokenStream = attribute.parse().unwrap();
+    tokens.extend(item);
+    tokens
+}
+
+/// Makes the function known to C.
 #[proc_macro_attribute]
 pub fn export(_: TokenStream, item: TokenStream) -> TokenStream {
-    item
+    with("#[unsafe(no_mangle)]", item)
 }
 
 /// Makes the module a module of unit tests.
 #[proc_macro_attribute]
 pub fn kunit_tests(_: TokenStream, item: TokenStream) -> TokenStream {
-    let mut tests: TokenStream = "#[cfg(test)]".parse().unwrap();
-    tests.extend(item);
-    tests
+    with("#[cfg(test)]", item)
 }

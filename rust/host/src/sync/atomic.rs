@@ -4,11 +4,13 @@
 //!
 //! The kernel's `Full` operations are fully ordered: everything before comes before everything
 //! after. `SeqCst` operations of C11 are less than that, so here they come with a fence on either
-//! side. loom treats a `SeqCst` access as `AcqRel`, but knows the fences.
+//! side. loom treats a `SeqCst` access as `AcqRel`, but knows the fences; shuttle knows only `SeqCst`.
 
 #[cfg(loom)]
 use loom::sync::atomic as imp;
-#[cfg(not(loom))]
+#[cfg(shuttle)]
+use shuttle::sync::atomic as imp;
+#[cfg(not(any(loom, shuttle)))]
 use std::sync::atomic as imp;
 
 use imp::Ordering::SeqCst;
@@ -75,96 +77,202 @@ fn full<O: Ordering, R>(f: impl FnOnce() -> R) -> R {
 }
 
 /// Types that an [`Atomic`] can have.
+#[allow(missing_docs)]
 pub trait AtomicType: Copy {
-    /// The atomic of `std` or `loom`.
+    /// The atomic of `std`, `loom` or `shuttle`.
     type Repr;
+
+    #[cfg(any(loom, shuttle))]
+    fn new(v: Self) -> Self::Repr;
+    fn load(place: &Self::Repr, order: imp::Ordering) -> Self;
+    fn store(place: &Self::Repr, v: Self, order: imp::Ordering);
+    fn swap(place: &Self::Repr, v: Self, order: imp::Ordering) -> Self;
+    fn cas(place: &Self::Repr, old: Self, new: Self, order: imp::Ordering) -> Result<Self, Self>;
+}
+
+/// Types that can be added to.
+#[allow(missing_docs)]
+pub trait AtomicAdd: AtomicType {
+    fn add(place: &Self::Repr, v: Self, order: imp::Ordering) -> Self;
+    fn sub(place: &Self::Repr, v: Self, order: imp::Ordering) -> Self;
 }
 
 /// A memory location that several threads use.
-pub struct Atomic<T: AtomicType>(T::Repr);
+#[repr(transparent)]
+pub struct Atomic<T: AtomicType>(Place<T>);
 
-macro_rules! atomic {
+// As in the kernel, it can be made by a constant expression, which those of models cannot.
+#[cfg(not(any(loom, shuttle)))]
+type Place<T> = core::cell::UnsafeCell<T>;
+#[cfg(any(loom, shuttle))]
+type Place<T> = <T as AtomicType>::Repr;
+
+// SAFETY: Shared access is atomic.
+#[cfg(not(any(loom, shuttle)))]
+unsafe impl<T: AtomicType> Sync for Atomic<T> {}
+// SAFETY: A value of its own.
+#[cfg(not(any(loom, shuttle)))]
+unsafe impl<T: AtomicType> Send for Atomic<T> {}
+
+#[cfg(not(any(loom, shuttle)))]
+impl<T: AtomicType> Atomic<T> {
+    /// A location with this value.
+    pub const fn new(v: T) -> Self {
+        Self(Place::new(v))
+    }
+
+    /// The value, for somebody who has the location to himself.
+    pub fn get_mut(&mut self) -> &mut T {
+        self.0.get_mut()
+    }
+
+    fn repr(&self) -> &T::Repr {
+        // SAFETY: The atomics of `std` look like what they contain, and on the machines that have
+        // these page tables are aligned like it. All shared access is by them.
+        unsafe { &*self.0.get().cast() }
+    }
+}
+
+#[cfg(any(loom, shuttle))]
+impl<T: AtomicType> Atomic<T> {
+    /// A location with this value.
+    pub fn new(v: T) -> Self {
+        Self(T::new(v))
+    }
+
+    /// The value, for somebody who has the location to himself.
+    pub fn get_mut(&mut self) -> GetMut<'_, T> {
+        GetMut {
+            value: T::load(&self.0, imp::Ordering::Relaxed),
+            place: &mut self.0,
+        }
+    }
+
+    fn repr(&self) -> &T::Repr {
+        &self.0
+    }
+}
+
+impl<T: AtomicType> Atomic<T> {
+    /// Loads the value.
+    pub fn load<O: AcquireOrRelaxed>(&self, _: O) -> T {
+        T::load(self.repr(), O::LOAD)
+    }
+
+    /// Stores a value.
+    pub fn store<O: ReleaseOrRelaxed>(&self, v: T, _: O) {
+        T::store(self.repr(), v, O::STORE)
+    }
+
+    /// Stores a value and returns the old one.
+    pub fn xchg<O: Ordering>(&self, v: T, _: O) -> T {
+        full::<O, _>(|| T::swap(self.repr(), v, O::RMW))
+    }
+
+    /// Stores `new` if the value is `old`. Returns the old value, as an error if it was another.
+    pub fn cmpxchg<O: Ordering>(&self, old: T, new: T, _: O) -> Result<T, T> {
+        full::<O, _>(|| T::cas(self.repr(), old, new, O::RMW))
+    }
+}
+
+impl<T: AtomicAdd> Atomic<T> {
+    /// Adds and returns the old value.
+    pub fn fetch_add<O: Ordering>(&self, v: T, _: O) -> T {
+        full::<O, _>(|| T::add(self.repr(), v, O::RMW))
+    }
+
+    /// Subtracts and returns the old value.
+    pub fn fetch_sub<O: Ordering>(&self, v: T, _: O) -> T {
+        full::<O, _>(|| T::sub(self.repr(), v, O::RMW))
+    }
+}
+
+impl<T> Atomic<*mut T> {
+    /// The location that `ptr` points to.
+    ///
+    /// # Safety
+    ///
+    /// `ptr` is valid for the duration of `'a`, and accessed atomically only.
+    pub unsafe fn from_ptr<'a>(ptr: *mut *mut T) -> &'a Self {
+        // SAFETY: By the contract of this function; the layouts are the same.
+        unsafe { &*ptr.cast() }
+    }
+}
+
+macro_rules! atomic_type {
+    ({$($generics:tt)*} $ty:ty, $repr:ty) => {
+        impl<$($generics)*> AtomicType for $ty {
+            type Repr = $repr;
+
+            #[cfg(any(loom, shuttle))]
+            fn new(v: Self) -> Self::Repr {
+                <$repr>::new(v)
+            }
+
+            fn load(place: &Self::Repr, order: imp::Ordering) -> Self {
+                place.load(order)
+            }
+
+            fn store(place: &Self::Repr, v: Self, order: imp::Ordering) {
+                place.store(v, order)
+            }
+
+            fn swap(place: &Self::Repr, v: Self, order: imp::Ordering) -> Self {
+                place.swap(v, order)
+            }
+
+            fn cas(
+                place: &Self::Repr,
+                old: Self,
+                new: Self,
+                order: imp::Ordering,
+            ) -> Result<Self, Self> {
+                place.compare_exchange(old, new, order, imp::Ordering::Relaxed)
+            }
+        }
+    };
+}
+
+macro_rules! atomic_add {
     ($($ty:ty, $repr:ident;)*) => { $(
-        impl AtomicType for $ty {
-            type Repr = imp::$repr;
-        }
+        atomic_type!({} $ty, imp::$repr);
 
-        impl Atomic<$ty> {
-            /// A location with this value.
-            pub fn new(v: $ty) -> Self {
-                Self(imp::$repr::new(v))
+        impl AtomicAdd for $ty {
+            fn add(place: &Self::Repr, v: Self, order: imp::Ordering) -> Self {
+                place.fetch_add(v, order)
             }
 
-            /// The value, for somebody who has the location to himself.
-            #[cfg(not(loom))]
-            pub fn get_mut(&mut self) -> &mut $ty {
-                self.0.get_mut()
-            }
-
-            /// The value, for somebody who has the location to himself.
-            #[cfg(loom)]
-            pub fn get_mut(&mut self) -> GetMut<'_, $ty> {
-                GetMut { value: self.0.with_mut(|v| *v), place: &mut self.0 }
-            }
-
-            /// Loads the value.
-            pub fn load<O: AcquireOrRelaxed>(&self, _: O) -> $ty {
-                self.0.load(O::LOAD)
-            }
-
-            /// Stores a value.
-            pub fn store<O: ReleaseOrRelaxed>(&self, v: $ty, _: O) {
-                self.0.store(v, O::STORE)
-            }
-
-            /// Stores a value and returns the old one.
-            pub fn xchg<O: Ordering>(&self, v: $ty, _: O) -> $ty {
-                full::<O, _>(|| self.0.swap(v, O::RMW))
-            }
-
-            /// Stores `new` if the value is `old`. Returns the old value, as an error if it was
-            /// another.
-            pub fn cmpxchg<O: Ordering>(&self, old: $ty, new: $ty, _: O) -> Result<$ty, $ty> {
-                full::<O, _>(|| {
-                    self.0.compare_exchange(old, new, O::RMW, imp::Ordering::Relaxed)
-                })
-            }
-
-            /// Adds and returns the old value.
-            pub fn fetch_add<O: Ordering>(&self, v: $ty, _: O) -> $ty {
-                full::<O, _>(|| self.0.fetch_add(v, O::RMW))
-            }
-
-            /// Subtracts and returns the old value.
-            pub fn fetch_sub<O: Ordering>(&self, v: $ty, _: O) -> $ty {
-                full::<O, _>(|| self.0.fetch_sub(v, O::RMW))
-            }
-        }
-
-        #[cfg(loom)]
-        impl Drop for GetMut<'_, $ty> {
-            fn drop(&mut self) {
-                let value = self.value;
-                self.place.with_mut(|v| *v = value);
+            fn sub(place: &Self::Repr, v: Self, order: imp::Ordering) -> Self {
+                place.fetch_sub(v, order)
             }
         }
     )* };
 }
 
-atomic! {
+atomic_add! {
     u32, AtomicU32;
     u64, AtomicU64;
     usize, AtomicUsize;
 }
 
-/// loom lends the value of an atomic to a closure only.
-#[cfg(loom)]
+// A pointer that is shared with C is always that of `std`: models have no C.
+atomic_type!({T} *mut T, std::sync::atomic::AtomicPtr<T>);
+
+/// The value of an atomic of a model, which does not lend it.
+#[cfg(any(loom, shuttle))]
 pub struct GetMut<'a, T: AtomicType> {
     value: T,
     place: &'a mut T::Repr,
 }
 
-#[cfg(loom)]
+#[cfg(any(loom, shuttle))]
+impl<T: AtomicType> Drop for GetMut<'_, T> {
+    fn drop(&mut self) {
+        T::store(self.place, self.value, imp::Ordering::Relaxed);
+    }
+}
+
+#[cfg(any(loom, shuttle))]
 impl<T: AtomicType> core::ops::Deref for GetMut<'_, T> {
     type Target = T;
 
@@ -173,7 +281,7 @@ impl<T: AtomicType> core::ops::Deref for GetMut<'_, T> {
     }
 }
 
-#[cfg(loom)]
+#[cfg(any(loom, shuttle))]
 impl<T: AtomicType> core::ops::DerefMut for GetMut<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
         &mut self.value
