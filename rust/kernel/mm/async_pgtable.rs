@@ -80,6 +80,9 @@ pub mod range_bitmap;
 pub mod session;
 pub mod tracker;
 
+#[cfg(CONFIG_ASYNC_PGTABLE_KUNIT_TEST)]
+pub mod fake;
+
 mod claim;
 mod extent;
 mod ffi;

@@ -118,3 +118,100 @@ impl<P: PageTables> Builder<P> {
         Some(session)
     }
 }
+
+#[cfg(CONFIG_ASYNC_PGTABLE_KUNIT_TEST)]
+#[macros::kunit_tests(rust_async_pgtable_builder)]
+mod tests {
+    use super::super::fake::{
+        addr,
+        Fake,
+        Parent,
+        RANGES, //
+    };
+    use super::*;
+
+    #[test]
+    fn without_ranges_is_no_session() -> Result {
+        Fake::<4>::reset();
+        let parent = Parent::<4>::new()?;
+        assert!(Fake::fork(&parent, 0, &[])?.is_none());
+        assert!(parent.tracker.is_idle());
+        assert_eq!(Fake::<4>::count_of(Event::Fallback(Refusal::Small)), 1);
+        assert_eq!(Fake::<4>::count_of(Event::SessionStart), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn counts_the_gravest_refusal() -> Result {
+        Fake::<5>::reset();
+        let parent = Parent::<5>::new()?;
+        let mut builder = Fake::begin(&parent, 0, &[])?;
+        builder.refuse(Refusal::Pinned);
+        builder.refuse(Refusal::Nomem);
+        assert!(builder.arm(0).is_none());
+        assert_eq!(Fake::<5>::count_of(Event::Fallback(Refusal::Pinned)), 1);
+        assert_eq!(Fake::<5>::count_of(Event::Fallback(Refusal::Nomem)), 0);
+
+        // One that has something deferred is not a fallback.
+        let mut builder = Fake::begin(&parent, 0, &[0])?;
+        builder.refuse(Refusal::Notifier);
+        let session = builder.arm(0).ok_or(EINVAL)?;
+        assert_eq!(Fake::<5>::count_of(Event::Fallback(Refusal::Notifier)), 0);
+        session.copy_all()
+    }
+
+    #[test]
+    fn defers_within_the_mapping_begun_last() -> Result {
+        Fake::<6>::reset();
+        let parent = Parent::<6>::new()?;
+        let mut builder = Builder::<Fake<6>>::new(parent.clone())?;
+        assert!(!builder.defer(addr(2)));
+
+        builder.extent(0, addr(2), addr(4));
+        assert!(!builder.defer(addr(1)));
+        assert!(builder.defer(addr(2)));
+        assert!(!builder.defer(addr(2)));
+        assert!(builder.defer(addr(3)));
+        assert!(!builder.defer(addr(4)));
+
+        builder.extent(0, addr(6), addr(8));
+        assert!(!builder.defer(addr(3)));
+        assert!(!builder.defer(addr(5)));
+        assert!(builder.defer(addr(7)));
+
+        let session = builder.arm(0).ok_or(EINVAL)?;
+        assert_eq!(Fake::<6>::count_of(Event::SessionStart), 1);
+        assert_eq!(Fake::<6>::count_of(Event::RangeDefer), 3);
+        assert!(!session.overlaps(addr(0), addr(2)));
+        assert!(session.overlaps(addr(1), addr(2) + 1));
+        assert!(session.overlaps(addr(4) - 1, addr(4)));
+        assert!(!session.overlaps(addr(4), addr(7)));
+        assert!(session.overlaps(0, usize::MAX));
+        assert!(!session.overlaps(addr(8), usize::MAX));
+
+        session.copy_all()?;
+        assert!(!session.overlaps(0, usize::MAX));
+        assert_eq!(parent.copy_of(0, 2), 3);
+        assert_eq!(parent.copy_of(0, 6), 0);
+        assert_eq!(parent.copy_of(0, 7), 8);
+        Ok(())
+    }
+
+    #[test]
+    fn leaves_nothing_behind_if_dropped() -> Result {
+        Fake::<7>::reset();
+        let parent = Parent::<7>::new()?;
+        drop(Fake::begin(&parent, 0, &[0, 1, RANGES - 1])?);
+        assert!(parent.tracker.is_idle());
+        assert!(!parent.tracker.overlaps(0, usize::MAX));
+        assert_eq!(Fake::<7>::count_of(Event::SessionStart), 0);
+
+        // What had been protected is repaired by the next write.
+        assert!(parent.is_protected(0));
+        assert!(Fake::push(&parent, 0, true));
+        parent.tracker.repair(&parent, addr(0));
+        assert!(!parent.is_protected(0));
+        assert_eq!(parent.copy_of(0, 0), 0);
+        Ok(())
+    }
+}

@@ -96,3 +96,86 @@ impl<P: PageTables> Copied<'_, P> {
         self.session.settled(1);
     }
 }
+
+#[cfg(CONFIG_ASYNC_PGTABLE_KUNIT_TEST)]
+#[macros::kunit_tests(rust_async_pgtable_claim)]
+mod tests {
+    use super::super::{
+        fake::{
+            addr,
+            Fake,
+            Parent, //
+        },
+        range_bitmap::{
+            RangeBitmap,
+            State, //
+        },
+    };
+    use super::*;
+    use crate::prelude::*;
+
+    fn first<P: PageTables>(session: &Session<P>) -> Result<Range<'_, P>> {
+        session
+            .next(0, usize::MAX, RangeBitmap::next_unsettled)
+            .ok_or(EINVAL)
+    }
+
+    #[test]
+    fn is_given_to_one() -> Result {
+        Fake::<0>::reset();
+        let parent = Parent::<0>::new()?;
+        let session = Fake::fork(&parent, 0, &[1])?.ok_or(EINVAL)?;
+        let range = first(&session)?;
+        assert_eq!(range.start(), addr(1));
+        assert_eq!(range.end(), addr(2));
+
+        let claim = Claim::new(&session, range);
+        assert!(claim.is_some());
+        // A second attempt fails, and does not take the first one's range away.
+        assert!(Claim::new(&session, range).is_none());
+        assert_eq!(range.state(), State::Claimed);
+        drop(claim);
+
+        session.abandon();
+        Ok(())
+    }
+
+    #[test]
+    fn comes_back_if_dropped() -> Result {
+        Fake::<1>::reset();
+        let parent = Parent::<1>::new()?;
+        let session = Fake::fork(&parent, 0, &[1])?.ok_or(EINVAL)?;
+        let range = first(&session)?;
+
+        drop(Claim::new(&session, range));
+        assert_eq!(range.state(), State::Pending);
+
+        session.copy_all()?;
+        assert_eq!(parent.copy_of(0, 1), 2);
+        assert!(parent.tracker.is_idle());
+        Ok(())
+    }
+
+    #[test]
+    fn passes_through_its_states() -> Result {
+        Fake::<3>::reset();
+        let parent = Parent::<3>::new()?;
+        let session = Fake::fork(&parent, 0, &[1])?.ok_or(EINVAL)?;
+        let range = first(&session)?;
+
+        let table = Fake::<3>::alloc_table(&parent)?;
+        let claim = Claim::new(&session, range).ok_or(EINVAL)?;
+        assert_eq!(parent.copy_of(0, 1), 0);
+
+        let copied = claim.copy(&parent, table, Party::Push);
+        assert_eq!(parent.copy_of(0, 1), 2);
+        assert_eq!(range.state(), State::Claimed);
+        assert!(parent.is_protected(1));
+
+        copied.publish(&parent.tracker, &parent);
+        assert_eq!(range.state(), State::Settled);
+        assert!(!parent.is_protected(1));
+        assert!(parent.tracker.is_idle());
+        Ok(())
+    }
+}

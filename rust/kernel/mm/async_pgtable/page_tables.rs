@@ -23,6 +23,17 @@ pub enum Party {
 }
 
 /// Why nothing of a fork was deferred.
+///
+/// # Examples
+///
+/// The greater one is the graver one.
+///
+/// ```
+/// use kernel::mm::async_pgtable::page_tables::Refusal;
+///
+/// assert!(Refusal::Small < Refusal::Nomem);
+/// assert_eq!(Refusal::Small.max(Refusal::Pinned), Refusal::Pinned);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Refusal {
     /// No eligible mapping contains a whole range with a page table.
@@ -63,6 +74,106 @@ pub trait Entry {
 }
 
 /// The page tables of parents and children, and the locks around them.
+///
+/// # Examples
+///
+/// A parent without locks, in which a range is a number.
+///
+/// ```
+/// # use kernel::prelude::*;
+/// use kernel::{
+///     alloc::AllocError,
+///     mm::async_pgtable::{
+///         page_tables::{Entry, Event, Party},
+///         Builder, PageTables, Tracker,
+///     },
+///     sync::{
+///         atomic::{Atomic, Relaxed},
+///         Arc,
+///     },
+/// };
+///
+/// struct Numbers;
+///
+/// #[pin_data]
+/// struct Parent {
+///     #[pin]
+///     tracker: Tracker<Numbers>,
+///     memory: [Atomic<u32>; 4],
+///     memory_of_child: [Atomic<u32>; 4],
+/// }
+///
+/// struct Protection;
+///
+/// impl Entry for Protection {
+///     fn unprotect(&mut self) {}
+/// }
+///
+/// impl PageTables for Numbers {
+///     const RANGE_SIZE: usize = 1;
+///
+///     type Source = Arc<Parent>;
+///     type Target = ();
+///     type TargetVma = ();
+///     type SourceVma<'a> = &'a Parent;
+///     type Table = ();
+///     type Entry = Protection;
+///
+///     fn tracker(parent: &Arc<Parent>) -> &Tracker<Self> {
+///         &parent.tracker
+///     }
+///
+///     fn alloc_table(_: &Parent) -> Result<(), AllocError> {
+///         Ok(())
+///     }
+///
+///     fn copy(parent: &Parent, _: (), addr: usize, _: (), _: Party) -> Result {
+///         let number = parent.memory[addr].load(Relaxed);
+///         parent.memory_of_child[addr].store(number, Relaxed);
+///         Ok(())
+///     }
+///
+///     fn lock_entry(_: &Parent, _: usize) -> Option<Protection> {
+///         Some(Protection)
+///     }
+///
+///     fn with_source(parent: &Arc<Parent>, _: usize, f: impl FnOnce(&Parent)) -> bool {
+///         f(parent);
+///         true
+///     }
+///
+///     fn kill(_: &()) {}
+///     fn count(_: Event, _: usize) {}
+///     fn interrupted() -> bool {
+///         false
+///     }
+/// }
+///
+/// let parent = Arc::pin_init(
+///     pin_init!(Parent {
+///         tracker <- Tracker::new(),
+///         memory: core::array::from_fn(|_| Atomic::new(1)),
+///         memory_of_child: core::array::from_fn(|_| Atomic::new(0)),
+///     }),
+///     GFP_KERNEL,
+/// )?;
+///
+/// // The parent forks.
+/// let mut builder = Builder::<Numbers>::new(parent.clone())?;
+/// builder.extent((), 0, 4);
+/// assert!((0..4).all(|addr| builder.defer(addr)));
+/// let session = builder.arm(()).ok_or(EINVAL)?;
+///
+/// // It writes to what it still shares with its child.
+/// parent.tracker.push(&parent, 2, 3, true);
+/// parent.memory[2].store(2, Relaxed);
+///
+/// // The child has the memory of the moment of the fork.
+/// session.copy_all()?;
+/// assert!((0..4).all(|addr| parent.memory_of_child[addr].load(Relaxed) == 1));
+/// assert!(parent.tracker.is_idle());
+/// # Ok::<(), Error>(())
+/// ```
 pub trait PageTables: Sized {
     /// Size of a range in bytes, a power of two.
     const RANGE_SIZE: usize;

@@ -66,6 +66,29 @@ impl Bits {
 ///
 /// - At most one of the two bits of a range is set.
 /// - Once shared, a settled range stays settled.
+///
+/// # Examples
+///
+/// ```
+/// # use kernel::prelude::*;
+/// use kernel::mm::async_pgtable::range_bitmap::{RangeBitmap, State};
+///
+/// let mut bitmap = RangeBitmap::new(100, GFP_KERNEL)?;
+/// bitmap.mark_pending(7);
+/// bitmap.mark_pending(42);
+///
+/// // One party gets a range.
+/// assert!(bitmap.try_claim(7));
+/// assert!(!bitmap.try_claim(7));
+/// assert_eq!(bitmap.state(7), State::Claimed);
+/// bitmap.publish(7);
+/// assert_eq!(bitmap.state(7), State::Settled);
+///
+/// assert_eq!(bitmap.next_unsettled(0, 100), Some(42));
+/// assert_eq!(bitmap.abandon_pending(), 1);
+/// assert_eq!(bitmap.next_unsettled(0, 100), None);
+/// # Ok::<(), Error>(())
+/// ```
 pub struct RangeBitmap {
     words: KVVec<Atomic<u64>>,
     len: usize,
@@ -200,5 +223,110 @@ impl RangeBitmap {
                 Err(now) => old = now,
             }
         }
+    }
+}
+
+#[cfg(CONFIG_ASYNC_PGTABLE_KUNIT_TEST)]
+#[macros::kunit_tests(rust_async_pgtable_range_bitmap)]
+mod tests {
+    use super::*;
+    use crate::prelude::*;
+
+    const LEN: usize = 3 * PER_WORD + 5;
+
+    fn bitmap(pending: &[usize]) -> Result<RangeBitmap, AllocError> {
+        let mut bitmap = RangeBitmap::new(LEN, GFP_KERNEL)?;
+        for &index in pending {
+            bitmap.mark_pending(index);
+        }
+        Ok(bitmap)
+    }
+
+    #[test]
+    fn is_settled_at_first() -> Result {
+        let bitmap = bitmap(&[])?;
+        assert_eq!(bitmap.len(), LEN);
+        assert!((0..LEN).all(|index| bitmap.state(index) == State::Settled));
+        assert_eq!(bitmap.next_unsettled(0, usize::MAX), None);
+        assert_eq!(bitmap.abandon_pending(), 0);
+        assert_eq!(RangeBitmap::new(0, GFP_KERNEL)?.next_unsettled(0, 1), None);
+        Ok(())
+    }
+
+    #[test]
+    fn marks_each_range_once() -> Result {
+        let mut bitmap = bitmap(&[])?;
+        for index in [0, PER_WORD - 1, PER_WORD, LEN - 1] {
+            assert!(bitmap.mark_pending(index));
+            assert!(!bitmap.mark_pending(index));
+            assert_eq!(bitmap.state(index), State::Pending);
+        }
+        assert_eq!(bitmap.state(1), State::Settled);
+        assert_eq!(bitmap.state(PER_WORD + 1), State::Settled);
+
+        assert!(bitmap.try_claim(0));
+        assert!(!bitmap.mark_pending(0));
+        assert_eq!(bitmap.state(0), State::Claimed);
+        Ok(())
+    }
+
+    #[test]
+    fn claims_what_is_pending() -> Result {
+        let bitmap = bitmap(&[0, 1, LEN - 1])?;
+        assert!(!bitmap.try_claim(2));
+        assert!(bitmap.try_claim(1));
+        assert!(!bitmap.try_claim(1));
+        assert_eq!(bitmap.state(0), State::Pending);
+        assert_eq!(bitmap.state(1), State::Claimed);
+        assert_eq!(bitmap.state(2), State::Settled);
+
+        bitmap.publish(1);
+        assert_eq!(bitmap.state(1), State::Settled);
+        assert!(!bitmap.try_claim(1));
+        assert_eq!(bitmap.state(0), State::Pending);
+        Ok(())
+    }
+
+    #[test]
+    fn takes_a_claim_back() -> Result {
+        let bitmap = bitmap(&[7])?;
+        assert!(bitmap.try_claim(7));
+        bitmap.unclaim(7);
+        assert_eq!(bitmap.state(7), State::Pending);
+        assert!(bitmap.try_claim(7));
+        Ok(())
+    }
+
+    #[test]
+    fn abandons_what_nobody_copies() -> Result {
+        let bitmap = bitmap(&[0, 1, PER_WORD, LEN - 1])?;
+        assert!(bitmap.try_claim(1));
+        assert_eq!(bitmap.abandon_pending(), 3);
+        assert_eq!(bitmap.abandon_pending(), 0);
+        assert_eq!(bitmap.state(0), State::Settled);
+        assert_eq!(bitmap.state(1), State::Claimed);
+        assert_eq!(bitmap.next_unsettled(0, LEN), Some(1));
+        Ok(())
+    }
+
+    #[test]
+    fn finds_the_next_one() -> Result {
+        let bitmap = bitmap(&[3, PER_WORD, LEN - 1])?;
+        assert_eq!(bitmap.next_unsettled(0, LEN), Some(3));
+        assert_eq!(bitmap.next_unsettled(3, LEN), Some(3));
+        assert_eq!(bitmap.next_unsettled(4, LEN), Some(PER_WORD));
+        assert_eq!(bitmap.next_unsettled(4, PER_WORD), None);
+        assert_eq!(bitmap.next_unsettled(4, PER_WORD + 1), Some(PER_WORD));
+        assert_eq!(
+            bitmap.next_unsettled(PER_WORD + 1, usize::MAX),
+            Some(LEN - 1)
+        );
+        assert_eq!(bitmap.next_unsettled(LEN, usize::MAX), None);
+        assert_eq!(bitmap.next_unsettled(4, 3), None);
+
+        assert!(bitmap.try_claim(3));
+        assert_eq!(bitmap.next_unsettled(0, LEN), Some(3));
+        assert_eq!(bitmap.next_pending(0, LEN), Some(PER_WORD));
+        Ok(())
     }
 }

@@ -293,3 +293,183 @@ impl<P: PageTables> Session<P> {
         P::tracker(&ends.source).remove(self);
     }
 }
+
+#[cfg(CONFIG_ASYNC_PGTABLE_KUNIT_TEST)]
+#[macros::kunit_tests(rust_async_pgtable_session)]
+mod tests {
+    use super::super::{
+        fake::{
+            addr,
+            Fake,
+            Parent,
+            RANGES, //
+        },
+        page_tables::Refusal, //
+    };
+    use super::*;
+    use crate::sync::Arc;
+
+    #[test]
+    fn the_child_copies_all() -> Result {
+        Fake::<8>::reset();
+        let parent = Parent::<8>::new()?;
+        let session = Fake::fork(&parent, 0, &[0, 3, RANGES - 1])?.ok_or(EINVAL)?;
+        assert!(session.is_good());
+        session.copy_all()?;
+        assert!(!session.is_live());
+        assert_eq!(parent.copy_of(0, 0), 1);
+        assert_eq!(parent.copy_of(0, 1), 0);
+        assert_eq!(parent.copy_of(0, 3), 4);
+        assert_eq!(parent.copy_of(0, RANGES - 1), RANGES);
+        assert!(!parent.is_protected(0));
+        assert!(parent.tracker.is_idle());
+        assert_eq!(Fake::<8>::tables(), 0);
+
+        // Again, and for those who come late.
+        session.copy_all()?;
+        session.pull(0, usize::MAX)?;
+        assert!(Fake::push(&parent, 0, false));
+        session.abandon();
+        session.fail();
+        session.check()?;
+        assert_eq!(parent.copy_of(0, 0), 1);
+        assert!(!Fake::<8>::killed(0));
+        assert_eq!(Fake::<8>::count_of(Event::SessionComplete), 1);
+        Ok(())
+    }
+
+    #[test]
+    fn counts_who_settles() -> Result {
+        Fake::<9>::reset();
+        let parent = Parent::<9>::new()?;
+        let session = Fake::fork(&parent, 0, &[0, 1, 2, 3, 4])?.ok_or(EINVAL)?;
+        assert!(Fake::push(&parent, 1, true));
+        session.pull(addr(2), addr(4))?;
+        session.copy_all()?;
+        let settled = |party| Fake::<9>::count_of(Event::RangeSettle(party));
+        assert_eq!(settled(Party::Push), 1);
+        assert_eq!(settled(Party::Pull), 2);
+        assert_eq!(settled(Party::Copy), 2);
+        assert_eq!(Fake::<9>::count_of(Event::RangeDefer), 5);
+        assert_eq!(Fake::<9>::count_of(Event::RangeAbandon), 0);
+        assert_eq!(Fake::<9>::count_of(Event::SessionStart), 1);
+        assert_eq!(Fake::<9>::count_of(Event::SessionComplete), 1);
+        assert_eq!(Fake::<9>::count_of(Event::SessionAbandon), 0);
+        assert_eq!(Fake::<9>::count_of(Event::SessionFail), 0);
+        assert_eq!(Fake::<9>::count_of(Event::Fallback(Refusal::Small)), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn a_push_need_not_wait() -> Result {
+        fn during_copy(parent: &Arc<Parent<10>>) {
+            // The range is claimed, by our caller.
+            if !Fake::push(parent, 1, false) {
+                P::interrupt(true);
+            }
+        }
+        type P = Fake<10>;
+
+        P::reset();
+        let parent = Parent::<10>::with_hook(Some(during_copy))?;
+        let session = Fake::fork(&parent, 0, &[1, 2])?.ok_or(EINVAL)?;
+        session.copy_all()?;
+        // The one was copied, in spite of the other, and the other did not wait.
+        assert_eq!(parent.copy_of(0, 1), 2);
+        assert!(P::interrupted());
+        assert_eq!(parent.copy_of(0, 2), 0);
+
+        P::interrupt(false);
+        session.abandon();
+        Ok(())
+    }
+
+    #[test]
+    fn a_killed_child_stops_copying() -> Result {
+        Fake::<11>::reset();
+        let parent = Parent::<11>::new()?;
+        let session = Fake::fork(&parent, 0, &[0, 1])?.ok_or(EINVAL)?;
+        Fake::<11>::interrupt(true);
+        session.copy_all()?;
+        assert_eq!(parent.copy_of(0, 0), 0);
+        // But whoever needs a range gets it.
+        session.pull(addr(1), addr(2))?;
+        assert_eq!(parent.copy_of(0, 1), 2);
+        session.abandon();
+        assert!(parent.tracker.is_idle());
+        Ok(())
+    }
+
+    #[test]
+    fn is_abandoned_with_the_child() -> Result {
+        Fake::<12>::reset();
+        let parent = Parent::<12>::new()?;
+        let session = Fake::fork(&parent, 0, &[0, 1, 2])?.ok_or(EINVAL)?;
+        session.pull(addr(1), addr(1) + 1)?;
+        session.abandon();
+        session.abandon();
+        assert!(parent.tracker.is_idle());
+        assert_eq!(parent.copy_of(0, 0), 0);
+        assert_eq!(parent.copy_of(0, 1), 2);
+        assert!(!Fake::<12>::killed(0));
+        assert_eq!(Fake::<12>::count_of(Event::RangeAbandon), 2);
+        assert_eq!(Fake::<12>::count_of(Event::SessionAbandon), 1);
+        assert_eq!(Fake::<12>::count_of(Event::SessionComplete), 0);
+        assert_eq!(Fake::<12>::count_of(Event::SessionFail), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn fails_with_a_copy() -> Result {
+        Fake::<13>::reset();
+        let parent = Parent::<13>::new()?;
+        let session = Fake::fork(&parent, 0, &[0, 1, 2])?.ok_or(EINVAL)?;
+        session.pull(addr(0), addr(1))?;
+
+        Fake::<13>::fail_copies(1);
+        assert!(Fake::push(&parent, 1, true));
+        assert!(Fake::<13>::killed(0));
+        assert!(!parent.is_protected(1));
+        assert!(parent.tracker.is_idle());
+        // Nobody takes for copied what is not.
+        assert_eq!(session.pull(addr(1), addr(2)), Err(EFAULT));
+        assert_eq!(session.pull(addr(2), addr(3)), Err(EFAULT));
+        assert_eq!(session.copy_all(), Err(EFAULT));
+        assert_eq!(Fake::<13>::tables(), 0);
+        assert_eq!(Fake::<13>::count_of(Event::RangeAbandon), 1);
+        assert_eq!(Fake::<13>::count_of(Event::SessionFail), 1);
+        assert_eq!(Fake::<13>::count_of(Event::SessionAbandon), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn fails_without_a_table() -> Result {
+        Fake::<14>::reset();
+        let parent = Parent::<14>::new()?;
+        let session = Fake::fork(&parent, 0, &[0, 1])?.ok_or(EINVAL)?;
+        Fake::<14>::fail_allocs(1);
+        assert_eq!(session.copy_all(), Err(EFAULT));
+        assert!(Fake::<14>::killed(0));
+        assert!(parent.tracker.is_idle());
+        assert_eq!(Fake::<14>::count_of(Event::RangeAbandon), 2);
+        assert_eq!(Fake::<14>::count_of(Event::SessionFail), 1);
+        session.abandon();
+        assert_eq!(Fake::<14>::count_of(Event::SessionAbandon), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn a_puller_leaves_it_to_munmap() -> Result {
+        fn during_copy(parent: &Arc<Parent<15>>) {
+            parent.unmap();
+        }
+        Fake::<15>::reset();
+        let parent = Parent::<15>::with_hook(Some(during_copy))?;
+        let session = Fake::fork(&parent, 0, &[0])?.ok_or(EINVAL)?;
+        // `munmap()` has detached the mapping, and settles it.
+        assert!(Fake::push(&parent, 0, true));
+        session.pull(addr(0), addr(1))?;
+        assert_eq!(parent.copy_of(0, 0), 1);
+        Ok(())
+    }
+}

@@ -158,3 +158,131 @@ impl<P: PageTables> Tracker<P> {
         }
     }
 }
+
+#[cfg(CONFIG_ASYNC_PGTABLE_KUNIT_TEST)]
+#[macros::kunit_tests(rust_async_pgtable_tracker)]
+mod tests {
+    use super::super::{
+        fake::{
+            addr,
+            Fake,
+            Parent, //
+        },
+        page_tables::Event, //
+    };
+    use super::*;
+
+    #[test]
+    fn a_push_is_for_all_sessions() -> Result {
+        Fake::<16>::reset();
+        let parent = Parent::<16>::new()?;
+        let first = Fake::fork(&parent, 0, &[0, 1])?.ok_or(EINVAL)?;
+        let second = Fake::fork(&parent, 1, &[1, 2])?.ok_or(EINVAL)?;
+        let third = Fake::fork(&parent, 2, &[2])?.ok_or(EINVAL)?;
+        assert!(parent.tracker.overlaps(addr(0), addr(3)));
+        assert!(!parent.tracker.overlaps(addr(3), usize::MAX));
+
+        assert!(Fake::push(&parent, 1, true));
+        assert_eq!(parent.copy_of(0, 1), 2);
+        assert_eq!(parent.copy_of(1, 1), 2);
+        assert_eq!(parent.copy_of(2, 1), 0);
+        assert!(!parent.is_protected(1));
+        assert!(parent.is_protected(2));
+        assert!(!parent.tracker.overlaps(addr(1), addr(2)));
+
+        assert!(parent.tracker.push(&parent, addr(0), addr(3), true));
+        assert!(parent.tracker.is_idle());
+        assert_eq!(parent.copy_of(2, 2), 3);
+        first.copy_all()?;
+        second.copy_all()?;
+        third.copy_all()?;
+        assert_eq!(parent.copy_of(0, 0), 1);
+        Ok(())
+    }
+
+    #[test]
+    fn the_last_session_lifts_the_protection() -> Result {
+        Fake::<17>::reset();
+        let parent = Parent::<17>::new()?;
+        let first = Fake::fork(&parent, 0, &[1])?.ok_or(EINVAL)?;
+        let second = Fake::fork(&parent, 1, &[1])?.ok_or(EINVAL)?;
+        first.copy_all()?;
+        assert!(parent.is_protected(1));
+        assert!(!parent.tracker.is_idle());
+        second.copy_all()?;
+        assert!(!parent.is_protected(1));
+        assert!(parent.tracker.is_idle());
+        Ok(())
+    }
+
+    #[test]
+    fn tracker_repair() -> Result {
+        Fake::<18>::reset();
+        let parent = Parent::<18>::new()?;
+        let first = Fake::fork(&parent, 0, &[1])?.ok_or(EINVAL)?;
+        let second = Fake::fork(&parent, 1, &[1])?.ok_or(EINVAL)?;
+
+        // Another session needs it.
+        first.abandon();
+        parent.tracker.repair(&parent, addr(1));
+        assert!(parent.is_protected(1));
+
+        // Nobody does, but abandonment leaves entries alone.
+        second.abandon();
+        assert!(parent.is_protected(1));
+        parent.tracker.repair(&parent, addr(1));
+        assert!(!parent.is_protected(1));
+        Ok(())
+    }
+
+    #[test]
+    fn an_abort_fails_all_sessions() -> Result {
+        Fake::<19>::reset();
+        let parent = Parent::<19>::new()?;
+        let first = Fake::fork(&parent, 0, &[0])?.ok_or(EINVAL)?;
+        let second = Fake::fork(&parent, 1, &[0, 1])?.ok_or(EINVAL)?;
+        first.copy_all()?;
+        parent.tracker.abort();
+        assert!(!Fake::<19>::killed(0));
+        assert!(Fake::<19>::killed(1));
+        assert!(parent.tracker.is_idle());
+        first.pull(addr(0), addr(1))?;
+        assert_eq!(second.pull(addr(0), addr(1)), Err(EFAULT));
+        assert_eq!(Fake::<19>::count_of(Event::SessionFail), 1);
+        assert_eq!(Fake::<19>::count_of(Event::SessionComplete), 1);
+        Ok(())
+    }
+
+    #[test]
+    fn has_room_for_what_is_begun() -> Result {
+        Fake::<20>::reset();
+        let parent = Parent::<20>::new()?;
+        for _ in 0..5 {
+            // The child is gone, another follows.
+            Fake::fork(&parent, 0, &[0])?.ok_or(EINVAL)?.abandon();
+            let kept = Fake::fork(&parent, 1, &[0])?;
+            let also = Fake::fork(&parent, 2, &[1])?;
+            assert_eq!(parent.tracker.sessions.lock().len(), 2);
+            assert_eq!(parent.tracker.live.load(Relaxed), 2);
+            kept.ok_or(EINVAL)?.abandon();
+            assert_eq!(parent.tracker.live.load(Relaxed), 1);
+            also.ok_or(EINVAL)?.abandon();
+        }
+        assert!(parent.tracker.is_idle());
+        Ok(())
+    }
+
+    #[test]
+    fn without_room_a_session_fails() -> Result {
+        Fake::<21>::reset();
+        let parent = Parent::<21>::new()?;
+        let builder = Fake::begin(&parent, 0, &[0])?;
+        // Cannot be, but if it is, nobody waits for what will not come.
+        *parent.tracker.sessions.lock() = KVec::new();
+        let session = builder.arm(0).ok_or(EINVAL)?;
+        assert!(parent.tracker.is_idle());
+        assert!(Fake::<21>::killed(0));
+        assert_eq!(session.pull(addr(0), addr(1)), Err(EFAULT));
+        Ok(())
+    }
+}

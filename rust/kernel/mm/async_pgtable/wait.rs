@@ -67,3 +67,27 @@ impl Wait {
         }
     }
 }
+
+#[cfg(CONFIG_ASYNC_PGTABLE_KUNIT_TEST)]
+#[macros::kunit_tests(rust_async_pgtable_wait)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn does_not_wait_for_what_is_done() -> Result {
+        let wait = KBox::pin_init(Wait::new(), GFP_KERNEL)?;
+        wait.until(|| true);
+        wait.wake();
+        assert_eq!(wait.waiters.load(Relaxed), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn looks_again_when_it_has_counted_itself() -> Result {
+        let wait = KBox::pin_init(Wait::new(), GFP_KERNEL)?;
+        // Done from the moment on in which the other side is sure to see somebody who waits.
+        wait.until(|| wait.waiters.load(Relaxed) == 1);
+        assert_eq!(wait.waiters.load(Relaxed), 0);
+        Ok(())
+    }
+}

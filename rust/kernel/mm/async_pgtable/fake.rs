@@ -1,0 +1,326 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Page tables for unit tests: parents of a few ranges, each of which contains a number.
+
+use crate::{
+    alloc::AllocError,
+    prelude::*,
+    sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        Arc, //
+    },
+};
+
+use super::{
+    page_tables::{
+        self,
+        Event,
+        PageTables,
+        Party, //
+    },
+    Builder,
+    Session,
+    Tracker, //
+};
+
+/// Number of ranges of a parent.
+pub const RANGES: usize = 40;
+/// Number of children a parent can have.
+pub const CHILDREN: usize = 3;
+
+const SIZE: usize = 0x1000;
+const TESTS: usize = 32;
+const EVENTS: usize = 13;
+
+/// Where range `index` begins. The first one is not at zero.
+pub const fn addr(index: usize) -> usize {
+    (index + 1) * SIZE
+}
+
+/// What the page tables of one test do when told to, and what they have done.
+struct World {
+    /// Allocations that fail from now on.
+    alloc_failures: Atomic<usize>,
+    /// Copies that fail from now on.
+    copy_failures: Atomic<usize>,
+    /// Is the task being killed?
+    interrupted: Atomic<usize>,
+    /// Children that have been killed, bit by bit.
+    killed: Atomic<usize>,
+    /// Empty page tables.
+    tables: Atomic<usize>,
+    /// How often each event was counted.
+    events: [Atomic<usize>; EVENTS],
+}
+
+impl World {
+    const fn new() -> Self {
+        Self {
+            alloc_failures: Atomic::new(0),
+            copy_failures: Atomic::new(0),
+            interrupted: Atomic::new(0),
+            killed: Atomic::new(0),
+            tables: Atomic::new(0),
+            events: [const { Atomic::new(0) }; EVENTS],
+        }
+    }
+}
+
+static WORLDS: [World; TESTS] = [const { World::new() }; TESTS];
+
+fn event_index(event: Event) -> usize {
+    match event {
+        Event::SessionStart => 0,
+        Event::SessionComplete => 1,
+        Event::SessionAbandon => 2,
+        Event::SessionFail => 3,
+        Event::RangeDefer => 4,
+        Event::RangeAbandon => 5,
+        Event::RangeSettle(party) => 6 + party as usize,
+        Event::Fallback(refusal) => 9 + refusal as usize,
+    }
+}
+
+/// Takes one from `counter` if it is not zero.
+fn take(counter: &Atomic<usize>) -> bool {
+    let left = counter.load(Relaxed);
+    if left != 0 {
+        counter.store(left - 1, Relaxed);
+    }
+    left != 0
+}
+
+/// The page tables of the test with this number.
+pub struct Fake<const TEST: usize>;
+
+impl<const TEST: usize> Fake<TEST> {
+    fn world() -> &'static World {
+        &WORLDS[TEST]
+    }
+
+    /// Begins a test: suites can be run again.
+    pub fn reset() {
+        let world = Self::world();
+        world.alloc_failures.store(0, Relaxed);
+        world.copy_failures.store(0, Relaxed);
+        world.interrupted.store(0, Relaxed);
+        world.killed.store(0, Relaxed);
+        world.tables.store(0, Relaxed);
+        for event in &world.events {
+            event.store(0, Relaxed);
+        }
+    }
+
+    /// Makes the next `nr` allocations of page tables fail.
+    pub fn fail_allocs(nr: usize) {
+        Self::world().alloc_failures.store(nr, Relaxed);
+    }
+
+    /// Makes the next `nr` copies fail.
+    pub fn fail_copies(nr: usize) {
+        Self::world().copy_failures.store(nr, Relaxed);
+    }
+
+    /// Sends the task a fatal signal, or takes it back.
+    pub fn interrupt(interrupted: bool) {
+        Self::world()
+            .interrupted
+            .store(usize::from(interrupted), Relaxed);
+    }
+
+    /// Has this child been killed?
+    pub fn killed(child: usize) -> bool {
+        Self::world().killed.load(Relaxed) & (1 << child) != 0
+    }
+
+    /// Number of page tables that are allocated and not installed.
+    pub fn tables() -> usize {
+        Self::world().tables.load(Relaxed)
+    }
+
+    /// How often `event` was counted.
+    pub fn count_of(event: Event) -> usize {
+        Self::world().events[event_index(event)].load(Relaxed)
+    }
+
+    /// Begins a session of which the ranges `deferred` are deferred.
+    pub fn begin(
+        parent: &Arc<Parent<TEST>>,
+        child: usize,
+        deferred: &[usize],
+    ) -> Result<Builder<Self>, AllocError> {
+        let mut builder = Builder::new(parent.clone())?;
+        builder.extent(child, addr(0), addr(RANGES));
+        for &index in deferred {
+            if builder.defer(addr(index)) {
+                parent.protected[index].store(1, Relaxed);
+            }
+        }
+        Ok(builder)
+    }
+
+    /// Begins a session of which the ranges `deferred` are deferred, and makes it live.
+    pub fn fork(
+        parent: &Arc<Parent<TEST>>,
+        child: usize,
+        deferred: &[usize],
+    ) -> Result<Option<Arc<Session<Self>>>> {
+        Ok(Self::begin(parent, child, deferred)?.arm(child))
+    }
+
+    /// Settles a range on behalf of the parent.
+    pub fn push(parent: &Arc<Parent<TEST>>, index: usize, wait: bool) -> bool {
+        parent
+            .tracker
+            .push(parent, addr(index), addr(index + 1), wait)
+    }
+}
+
+/// A parent, and what its children have of it.
+#[pin_data]
+pub struct Parent<const TEST: usize> {
+    /// The sessions that copy from it.
+    #[pin]
+    pub tracker: Tracker<Fake<TEST>>,
+    during_copy: Option<fn(&Arc<Self>)>,
+    unmapped: Atomic<usize>,
+    protected: [Atomic<usize>; RANGES],
+    values: [Atomic<usize>; RANGES],
+    copies: [[Atomic<usize>; RANGES]; CHILDREN],
+}
+
+impl<const TEST: usize> Parent<TEST> {
+    /// A parent whose range `n` contains `n + 1`.
+    pub fn new() -> Result<Arc<Self>> {
+        Self::with_hook(None)
+    }
+
+    /// A parent for which `during_copy` runs while a range is being copied.
+    pub fn with_hook(during_copy: Option<fn(&Arc<Self>)>) -> Result<Arc<Self>> {
+        let empty = || core::array::from_fn(|_| Atomic::new(0));
+        Arc::pin_init(
+            pin_init!(Self {
+                tracker <- Tracker::new(),
+                during_copy,
+                unmapped: Atomic::new(0),
+                protected: empty(),
+                values: core::array::from_fn(|index| Atomic::new(index + 1)),
+                copies: core::array::from_fn(|_| empty()),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Is the range write-protected?
+    pub fn is_protected(&self, index: usize) -> bool {
+        self.protected[index].load(Relaxed) != 0
+    }
+
+    /// Detaches all mappings.
+    pub fn unmap(&self) {
+        self.unmapped.store(1, Relaxed);
+    }
+
+    /// What a child has of a range; zero if nothing.
+    pub fn copy_of(&self, child: usize, index: usize) -> usize {
+        self.copies[child][index].load(Relaxed)
+    }
+}
+
+/// A page table.
+pub struct Table<const TEST: usize>(());
+
+impl<const TEST: usize> Drop for Table<TEST> {
+    fn drop(&mut self) {
+        Fake::<TEST>::world().tables.fetch_sub(1, Relaxed);
+    }
+}
+
+/// A parent's entry.
+pub struct Entry<const TEST: usize> {
+    parent: Arc<Parent<TEST>>,
+    index: usize,
+}
+
+impl<const TEST: usize> page_tables::Entry for Entry<TEST> {
+    fn unprotect(&mut self) {
+        self.parent.protected[self.index].store(0, Relaxed);
+    }
+}
+
+impl<const TEST: usize> PageTables for Fake<TEST> {
+    const RANGE_SIZE: usize = SIZE;
+
+    type Source = Arc<Parent<TEST>>;
+    type Target = usize;
+    type TargetVma = usize;
+    type SourceVma<'a> = &'a Arc<Parent<TEST>>;
+    type Table = Table<TEST>;
+    type Entry = Entry<TEST>;
+
+    fn tracker(source: &Arc<Parent<TEST>>) -> &Tracker<Self> {
+        &source.tracker
+    }
+
+    fn alloc_table(_: &Arc<Parent<TEST>>) -> Result<Table<TEST>, AllocError> {
+        if take(&Self::world().alloc_failures) {
+            return Err(AllocError);
+        }
+        Self::world().tables.fetch_add(1, Relaxed);
+        Ok(Table(()))
+    }
+
+    fn copy(
+        source: &Arc<Parent<TEST>>,
+        target: usize,
+        addr: usize,
+        _: Table<TEST>,
+        _: Party,
+    ) -> Result {
+        if take(&Self::world().copy_failures) {
+            return Err(ENOMEM);
+        }
+        if let Some(during_copy) = source.during_copy {
+            during_copy(source);
+        }
+        let index = addr / SIZE - 1;
+        // Added to what is there, so that a second copy is noticed.
+        source.copies[target][index].fetch_add(source.values[index].load(Relaxed), Relaxed);
+        Ok(())
+    }
+
+    fn lock_entry(source: &Arc<Parent<TEST>>, addr: usize) -> Option<Entry<TEST>> {
+        Some(Entry {
+            parent: source.clone(),
+            index: addr / SIZE - 1,
+        })
+    }
+
+    fn with_source(
+        source: &Arc<Parent<TEST>>,
+        _: usize,
+        f: impl FnOnce(&Arc<Parent<TEST>>),
+    ) -> bool {
+        let mapped = source.unmapped.load(Relaxed) == 0;
+        if mapped {
+            f(source);
+        }
+        mapped
+    }
+
+    fn kill(target: &usize) {
+        let killed = &Self::world().killed;
+        killed.store(killed.load(Relaxed) | 1 << target, Relaxed);
+    }
+
+    fn count(event: Event, nr: usize) {
+        Self::world().events[event_index(event)].fetch_add(nr, Relaxed);
+    }
+
+    fn interrupted() -> bool {
+        Self::world().interrupted.load(Relaxed) != 0
+    }
+}
