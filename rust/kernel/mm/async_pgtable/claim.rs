@@ -157,6 +157,27 @@ mod tests {
     }
 
     #[test]
+    fn is_settled_if_dropped_too_late() -> Result {
+        Fake::<2>::reset();
+        let parent = Parent::<2>::new()?;
+        let session = Fake::fork(&parent, 0, &[1, 2])?.ok_or(EINVAL)?;
+        let range = first(&session)?;
+
+        let claim = Claim::new(&session, range);
+        session.fail();
+        assert_eq!(range.state(), State::Claimed);
+        assert!(!parent.tracker.is_idle());
+
+        // The session has failed: there is nobody to claim it again.
+        drop(claim);
+        assert_eq!(range.state(), State::Settled);
+        assert!(parent.tracker.is_idle());
+        assert_eq!(parent.copy_of(0, 1), 0);
+        assert_eq!(Fake::<2>::count_of(Event::RangeAbandon), 2);
+        Ok(())
+    }
+
+    #[test]
     fn passes_through_its_states() -> Result {
         Fake::<3>::reset();
         let parent = Parent::<3>::new()?;

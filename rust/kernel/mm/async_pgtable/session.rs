@@ -10,8 +10,7 @@ use crate::{
             Acquire,
             Atomic,
             Full,
-            Relaxed,
-            Release, //
+            Relaxed, //
         },
         SpinLock, //
     },
@@ -245,10 +244,11 @@ impl<P: PageTables> Session<P> {
 
     /// Ends the session because the child is gone. When this returns, nobody copies to it.
     pub fn abandon(&self) {
-        // Release: for the sake of `end`, which counts.
+        // Full: either `give_up` sees what a dropped claim has given back, or `unclaimed` sees
+        // this.
         let _ = self
             .outcome
-            .cmpxchg(Outcome::Good as u32, Outcome::Abandoned as u32, Release);
+            .cmpxchg(Outcome::Good as u32, Outcome::Abandoned as u32, Full);
         self.give_up();
         self.wait.until(|| !self.is_live());
     }
@@ -267,6 +267,11 @@ impl<P: PageTables> Session<P> {
 
     /// To be called after a claimed range has become pending again.
     pub(super) fn unclaimed(&self) {
+        // Relaxed: the range was given back by a fully ordered operation, see `abandon`.
+        if self.outcome.load(Relaxed) != Outcome::Good as u32 {
+            // Nobody else would settle it any more.
+            self.give_up();
+        }
         self.wait.wake();
     }
 
