@@ -15,6 +15,8 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::ptr;
+use std::thread;
+use std::time::Duration;
 
 use anyhow::Context;
 use anyhow::Result;
@@ -73,6 +75,14 @@ pub struct Options {
     #[arg(long, value_name = "RATIO", default_value_t = 1.3)]
     max_complete: f64,
 
+    /// Time to let pass between touching the memory and forking (ms); see `make bench` in README
+    ///
+    /// An emulator (TCG) has a TLB in memory of its own, which has grown to many MiB when a GiB
+    /// has been touched, and gives that back in the first flush that comes late enough. Without
+    /// a pause that flush is the one in the call, and is most of what an asynchronous call takes.
+    #[arg(long, value_name = "MS", default_value_t = 300)]
+    settle_ms: u64,
+
     /// Write everything measured to FILE
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -88,6 +98,7 @@ struct Record {
     benchmark: String,
     machine: Machine,
     mb: u64,
+    settle_ms: u64,
     runs: Vec<Run>,
 }
 
@@ -145,7 +156,10 @@ impl Options {
 
         let machine = Machine::read(self.accelerator.clone());
         println!("{}", machine.line());
-        let mut memory = Memory::new((self.mb as usize) << 20)?;
+        let mut memory = Memory::new(
+            (self.mb as usize) << 20,
+            Duration::from_millis(self.settle_ms),
+        )?;
         let mut runs = Vec::new();
         for number in 1..=self.runs {
             for mode in &self.modes {
@@ -163,6 +177,7 @@ impl Options {
             benchmark: "fork".into(),
             machine,
             mb: self.mb,
+            settle_ms: self.settle_ms,
             runs,
         };
         report::print(&record.table(&self.modes))?;
@@ -279,26 +294,14 @@ struct Memory {
     start: *mut u8,
     length: usize,
     page: usize,
+    settle: Duration,
 }
 
 impl Memory {
-    fn new(length: usize) -> Result<Self> {
-        // SAFETY: a new mapping, wherever the kernel likes.
-        let start = unsafe {
-            libc::mmap(
-                ptr::null_mut(),
-                length,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
-                -1,
-                0,
-            )
-        };
-        if start == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error()).context("cannot map memory");
-        }
+    fn new(length: usize, settle: Duration) -> Result<Self> {
+        let start = map(length)?;
         // SAFETY: `start` and `length` are those of the mapping above.
-        let advised = unsafe { libc::madvise(start, length, libc::MADV_NOHUGEPAGE) };
+        let advised = unsafe { libc::madvise(start.cast(), length, libc::MADV_NOHUGEPAGE) };
         // EINVAL is the answer of a kernel without huge pages.
         if advised == -1 && io::Error::last_os_error().raw_os_error() != Some(libc::EINVAL) {
             return Err(io::Error::last_os_error()).context("cannot ask for small pages");
@@ -306,9 +309,10 @@ impl Memory {
         // SAFETY: allowed at any time.
         let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
         Ok(Self {
-            start: start.cast(),
+            start,
             length,
             page,
+            settle,
         })
     }
 
@@ -323,21 +327,47 @@ impl Memory {
 
     /// Writes every page, so that each fork meets the same: pages that are this process's own,
     /// dirty, writable.
-    fn touch(&mut self) {
+    fn touch(&mut self) -> Result<()> {
         for offset in (0..self.length).step_by(self.page) {
             self.write(offset);
         }
+        self.settle()
+    }
+
+    /// Waits, and flushes the TLB of this CPU from time to time: changing the protection of more
+    /// than a few dozen pages flushes all of it.
+    fn settle(&self) -> Result<()> {
+        const FLUSHES: u32 = 6;
+        const PAGES: usize = 64;
+        let length = PAGES * self.page;
+        let scratch = map(length)?;
+        for _ in 0..FLUSHES {
+            for offset in (0..length).step_by(self.page) {
+                // SAFETY: within the mapping above.
+                unsafe { scratch.add(offset).write_volatile(1) };
+            }
+            for protection in [libc::PROT_READ, libc::PROT_READ | libc::PROT_WRITE] {
+                // SAFETY: nothing refers to this mapping.
+                if unsafe { libc::mprotect(scratch.cast(), length, protection) } == -1 {
+                    return Err(io::Error::last_os_error()).context("mprotect");
+                }
+            }
+            thread::sleep(self.settle / FLUSHES);
+        }
+        // SAFETY: as above.
+        unsafe { libc::munmap(scratch.cast(), length) };
+        Ok(())
     }
 
     fn run(&mut self, mode: Mode) -> Result<Run> {
         // Dirty both times, whatever the last child left shared.
-        self.touch();
+        self.touch()?;
         let before = asyncfork::counters().ok();
         let mut child = Child::fork(mode)?;
         let (call_ns, child_ns) = (child.call_ns, child.first_instruction()?);
         child.end()?;
 
-        self.touch();
+        self.touch()?;
         let child = Child::fork(mode)?;
         let offsets = (0..self.length).step_by(RANGE);
         let write = |offset| {
@@ -358,6 +388,25 @@ impl Memory {
             counters,
         })
     }
+}
+
+/// New private anonymous memory.
+fn map(length: usize) -> Result<*mut u8> {
+    // SAFETY: a new mapping, wherever the kernel likes.
+    let start = unsafe {
+        libc::mmap(
+            ptr::null_mut(),
+            length,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        )
+    };
+    if start == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error()).context("cannot map memory");
+    }
+    Ok(start.cast())
 }
 
 /// A child that tells when it started and lives until it is told to end.
@@ -460,6 +509,7 @@ mod tests {
             benchmark: "fork".into(),
             machine: Machine::read(None),
             mb: 1024,
+            settle_ms: 0,
             runs,
         }
     }
@@ -467,6 +517,7 @@ mod tests {
     fn options(min_speedup: f64, max_complete: f64) -> Options {
         Options {
             mb: 1024,
+            settle_ms: 0,
             runs: 2,
             modes: vec![Mode::Default, Mode::Async],
             check: true,
@@ -517,7 +568,10 @@ mod tests {
 
     #[test]
     fn default_forks_of_this_process() {
-        let run = Memory::new(4 << 20).unwrap().run(Mode::Default).unwrap();
+        let run = Memory::new(4 << 20, Duration::ZERO)
+            .unwrap()
+            .run(Mode::Default)
+            .unwrap();
         assert_eq!(run.writes_ns.len(), 2);
         assert!(run.child_ns > 0 && run.call_ns > 0);
     }
