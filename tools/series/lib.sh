@@ -49,10 +49,11 @@ need_branch() {
 
 # A clone that shares the objects of $tree and has only the listed paths
 # checked out: cheap, and nothing in it can hurt $tree.
+# .gitattributes decides which function hunk headers name.
 # sparse_clone DIR COMMIT < paths
 sparse_clone() {
 	kgit clone -q --shared --no-checkout "$tree" "$1"
-	{ sed 's,^,/,'; echo /MAINTAINERS; } >"$1/.git/sparse-paths"
+	{ sed 's,^,/,'; printf '/%s\n' MAINTAINERS .gitattributes; } >"$1/.git/sparse-paths"
 	kgit -C "$1" sparse-checkout set --no-cone --stdin <"$1/.git/sparse-paths"
 	kgit -C "$1" checkout -q --detach "$(kgit -C "$tree" rev-parse "$2^{commit}")"
 }
