@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A session of several mappings finds its ranges as a set of numbers does.
+
+#![cfg(not(any(loom, shuttle)))]
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use kernel::{
+    alloc::AllocError,
+    mm::async_pgtable::{
+        Builder, PageTables, Tracker,
+        page_tables::{self, Event, Party},
+    },
+    prelude::*,
+};
+use proptest::prelude::*;
+
+const SIZE: usize = 4;
+
+struct Set;
+
+struct Entry;
+
+impl page_tables::Entry for Entry {
+    fn unprotect(&mut self) {}
+}
+
+type Parent = Arc<(Pin<KBox<Tracker<Set>>>, std::sync::Mutex<Vec<usize>>)>;
+
+impl PageTables for Set {
+    const RANGE_SIZE: usize = SIZE;
+
+    type Source = Parent;
+    type Target = ();
+    type TargetVma = ();
+    type SourceVma<'a> = &'a Parent;
+    type Table = ();
+    type Entry = Entry;
+
+    fn tracker(parent: &Parent) -> &Tracker<Self> {
+        &parent.0
+    }
+
+    fn alloc_table(_: &Parent) -> Result<(), AllocError> {
+        Ok(())
+    }
+
+    fn copy(parent: &Parent, _: (), addr: usize, _: (), _: Party) -> Result {
+        parent.1.lock().unwrap().push(addr);
+        Ok(())
+    }
+
+    fn lock_entry(_: &Parent, _: usize) -> Option<Entry> {
+        Some(Entry)
+    }
+
+    fn with_source(parent: &Parent, _: usize, f: impl FnOnce(&Parent)) -> bool {
+        f(parent);
+        true
+    }
+
+    fn kill(_: &()) {}
+    fn count(_: Event, _: usize) {}
+
+    fn interrupted() -> bool {
+        false
+    }
+}
+
+/// Gaps between and lengths of mappings, in ranges, and which of these are deferred.
+fn mappings() -> impl Strategy<Value = Vec<(usize, Vec<bool>)>> {
+    let mapping = (0..5_usize, prop::collection::vec(any::<bool>(), 1..50));
+    prop::collection::vec(mapping, 1..6)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn are_a_set_of_ranges(
+        mappings in mappings(),
+        queries in prop::collection::vec((0..1000_usize, 0..100_usize, any::<bool>()), 0..60),
+    ) {
+        let tracker = KBox::pin_init(Tracker::new(), GFP_KERNEL).unwrap();
+        let parent: Parent = Arc::new((tracker, Default::default()));
+        let mut builder = Builder::<Set>::new(parent.clone()).unwrap();
+        let mut pending = BTreeSet::new();
+        let mut at = 0;
+        for (gap, ranges) in mappings {
+            let start = at + gap * SIZE;
+            at = start + ranges.len() * SIZE;
+            builder.extent((), start, at);
+            for addr in (start..at).step_by(SIZE) {
+                if ranges[(addr - start) / SIZE] {
+                    prop_assert!(builder.defer(addr));
+                    pending.insert(addr);
+                }
+            }
+        }
+        let all = pending.clone();
+        let Some(session) = builder.arm(()) else {
+            prop_assert!(all.is_empty());
+            return Ok(());
+        };
+
+        for (start, length, pull) in queries {
+            let end = start + length + 1;
+            let hit: Vec<_> = pending
+                .iter()
+                .copied()
+                .filter(|&addr| addr < end && start < addr + SIZE)
+                .collect();
+            prop_assert_eq!(session.overlaps(start, end), !hit.is_empty());
+            prop_assert_eq!(parent.0.overlaps(start, end), !hit.is_empty());
+            if pull {
+                parent.1.lock().unwrap().clear();
+                session.pull(start, end).unwrap();
+                prop_assert_eq!(&*parent.1.lock().unwrap(), &hit);
+                for addr in hit {
+                    pending.remove(&addr);
+                }
+            }
+        }
+        parent.1.lock().unwrap().clear();
+        session.copy_all().unwrap();
+        let rest: Vec<_> = pending.into_iter().collect();
+        prop_assert_eq!(&*parent.1.lock().unwrap(), &rest);
+        prop_assert!(parent.0.is_idle());
+    }
+}
