@@ -368,6 +368,9 @@ impl Parent {
 impl Child {
     /// Copies a PTE.
     fn share(&self, range: usize) {
+        // Others may come in between: the models know without being told.
+        #[cfg(not(any(loom, shuttle)))]
+        thread::yield_now();
         let source = &self.parent.ranges[range];
         let _guard = source.pte_lock.lock().expect("not poisoned");
         let pte = Pte::unpack(source.pte.load(Relaxed));
