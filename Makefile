@@ -33,6 +33,12 @@ check: ## what needs no kernel build: shell scripts, host tests, check-sync, che
 check-models: ## models of the Rust core, and the planted bugs they must find (10 minutes)
 	@tools/check-models
 
+check-litmus: ## hand-overs between Rust, C and CPUs under the kernel's memory model
+	@tools/check-litmus
+
+coverage: ## lines of the Rust core that no host test reaches
+	@tools/coverage
+
 kernel: ## build the kernel of CONFIG
 	@tools/kernel $(CONFIG)
 
@@ -73,4 +79,4 @@ clean: ## remove kernels, logs and host builds; keeps BUILD/linux
 clean-tree: ## remove BUILD/linux, unless it holds work that is not in patches/
 	@tools/clean --tree
 
-.PHONY: help deps demo test check check-models kernel vm selftests bench fetch apply sync export check-sync check-series check-each clean clean-tree
+.PHONY: help deps demo test check check-models check-litmus coverage kernel vm selftests bench fetch apply sync export check-sync check-series check-each clean clean-tree
