@@ -6,7 +6,7 @@ use core::{
     ffi::{c_int, c_uint, c_void},
     ptr,
 };
-use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicPtr, Ordering::SeqCst};
 
 use kernel::{alloc::fail_nth, bindings::*};
 
@@ -233,12 +233,12 @@ fn a_parent_that_is_reaped() {
 #[test]
 fn a_parent_that_exits_while_the_child_pulls() {
     let (parent, child) = (Mm::parent(), Mm::child());
-    let session = parent.fork(&child, &[0]) as usize;
+    let session = AtomicPtr::new(parent.fork(&child, &[0]));
     parent.fields().unmapped.store(true, SeqCst);
     std::thread::scope(|scope| {
-        let puller = scope.spawn(move || {
+        let puller = scope.spawn(|| {
             // SAFETY: The session lives.
-            unsafe { async_pgtable_session_pull(session as *mut c_void, 0, PMD_SIZE) }
+            unsafe { async_pgtable_session_pull(session.load(SeqCst), 0, PMD_SIZE) }
         });
         // `exit_mmap()` settles what is pending, without a lock that the puller could want.
         assert!(parent.push(0, false));
@@ -246,7 +246,7 @@ fn a_parent_that_exits_while_the_child_pulls() {
     });
     assert_eq!(child.value(0), Some(100));
     // SAFETY: The child's reference.
-    unsafe { async_pgtable_session_put(session as *mut c_void) };
+    unsafe { async_pgtable_session_put(session.into_inner()) };
 }
 
 #[test]
@@ -299,12 +299,12 @@ fn a_fork_that_fails() {
 fn two_threads_fork_for_the_first_time() {
     for _ in 0..200 {
         let parent = Mm::parent();
-        let mm = parent.0 as usize;
+        let mm = AtomicPtr::new(parent.0);
         std::thread::scope(|scope| {
             for _ in 0..2 {
                 // SAFETY: The mm lives, and each builder is its thread's.
-                scope.spawn(move || unsafe {
-                    async_pgtable_builder_free(async_pgtable_builder_new(mm as *mut mm_struct));
+                scope.spawn(|| unsafe {
+                    async_pgtable_builder_free(async_pgtable_builder_new(mm.load(SeqCst)));
                 });
             }
         });
