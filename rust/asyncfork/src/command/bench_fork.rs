@@ -28,6 +28,8 @@ use serde::Serialize;
 
 use super::Mode;
 use super::counters_for;
+use super::plot::Group;
+use super::plot::Picture;
 use crate::machine;
 use crate::machine::Machine;
 use crate::report;
@@ -287,6 +289,43 @@ impl Record {
         rows[0].extend((modes.len() == 2).then(|| "async/default".to_owned()));
         format!("\n{}", table(&rows, "<<>>>"))
     }
+}
+
+/// What `asyncfork plot` draws of a record.
+pub fn picture(record: serde_json::Value) -> Result<Picture> {
+    let record: Record = serde_json::from_value(record)?;
+    let group = |name: &str, figure: &dyn Fn(&Run) -> f64| Group {
+        name: name.into(),
+        bars: [Mode::Default, Mode::Async]
+            .into_iter()
+            .filter_map(|mode| {
+                let runs = record.runs.iter().filter(|run| run.mode == mode);
+                Some((mode, median(runs.map(figure))?))
+            })
+            .collect(),
+    };
+    let writes = |percentile| {
+        move |run: &Run| {
+            let mut latencies = Latencies::default();
+            run.writes_ns.iter().for_each(|ns| latencies.record(*ns));
+            latencies.percentile(percentile) as f64
+        }
+    };
+    Ok(Picture {
+        title: format!(
+            "fork of a process with {} MiB in 4 KiB pages, medians of runs ({})",
+            record.mb, record.machine.accelerator
+        ),
+        groups: vec![
+            group("call", &|run| run.call_ns as f64),
+            group("child runs", &|run| run.child_ns as f64),
+            group("parent's first write\nto 2 MiB, p50", &writes(50.0)),
+            group("parent's first write\nto 2 MiB, p99", &writes(99.0)),
+            group("all of these\nwrites together", &|run| {
+                run.writes_ns.iter().sum::<u64>() as f64
+            }),
+        ],
+    })
 }
 
 /// Private anonymous memory in small pages, all of it touched.

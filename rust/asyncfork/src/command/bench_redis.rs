@@ -27,6 +27,8 @@ use anyhow::bail;
 
 use super::Mode;
 use super::counters_for;
+use super::plot::Group;
+use super::plot::Picture;
 use crate::interrupt;
 use crate::machine;
 use crate::machine::Machine;
@@ -171,6 +173,39 @@ impl Drop for Sysctl {
             }
         }
     }
+}
+
+/// What `asyncfork plot` draws of a record.
+pub fn picture(record: serde_json::Value) -> Result<Picture> {
+    let record: Record = serde_json::from_value(record)?;
+    let group = |name: &str, figure: &dyn Fn(&Summary) -> f64| Group {
+        name: name.into(),
+        bars: record
+            .summary
+            .iter()
+            .map(|(mode, summary)| (*mode, figure(summary)))
+            .collect(),
+    };
+    Ok(Picture {
+        title: format!(
+            "Redis, {} MiB, {} SETs per second: BGSAVE ({})",
+            record.parameters.mb, record.parameters.rate, record.machine.accelerator
+        ),
+        groups: vec![
+            group("fork call,\nmedian", &|s| s.fork_us.median * 1e3),
+            group("SET during\nsnapshot, p50", &|s| {
+                s.inside.percentile(50.0) as f64
+            }),
+            group("SET during\nsnapshot, p99", &|s| {
+                s.inside.percentile(99.0) as f64
+            }),
+            group("SET during\nsnapshot, p99.9", &|s| {
+                s.inside.percentile(99.9) as f64
+            }),
+            group("SET during\nsnapshot, max", &|s| s.inside.max() as f64),
+            group("SET outside,\nmax", &|s| s.outside.max() as f64),
+        ],
+    })
 }
 
 impl Options {

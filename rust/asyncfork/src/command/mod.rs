@@ -4,6 +4,7 @@
 
 pub mod bench_fork;
 pub mod bench_redis;
+pub mod plot;
 pub mod probe;
 pub mod run;
 pub mod status;
@@ -29,6 +30,7 @@ pub enum Command {
     /// Measure
     #[command(subcommand)]
     Bench(Bench),
+    Plot(plot::Options),
 }
 
 #[derive(Subcommand)]
@@ -45,6 +47,7 @@ impl Command {
             Self::Probe => probe::execute(),
             Self::Bench(Bench::Fork(options)) => options.execute(),
             Self::Bench(Bench::Redis(options)) => options.execute(),
+            Self::Plot(options) => options.execute(),
         }
     }
 }
