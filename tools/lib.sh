@@ -67,3 +67,11 @@ version_ge() { [ "$(printf '%s\n' "$2" "$1" | sort -V | head -n1)" = "$2" ]; }
 
 # First version number in the text on stdin.
 first_version() { grep -oE '[0-9]+\.[0-9]+(\.[0-9]+)?' | head -n1; }
+
+# Environment of a benchmark in a guest: which series and which .config the
+# figures belong to, as the start of a SHA-256.
+# record_env CONFIG
+record_env() {
+	printf 'ASYNCFORK_SERIES=%.12s ASYNCFORK_CONFIG=%.12s' \
+		"$(cat "$top"/patches/[0-9]*.patch | sha256sum)" "$(sha256sum <"$BUILD/kernel-$1/.config")"
+}
