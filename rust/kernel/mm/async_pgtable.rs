@@ -54,6 +54,7 @@
 //!           parent's PMD lock             (publication, repair)
 //!             `Tracker::sessions`
 //!               `Session::ends`
+//!                 `sighand->siglock`      (to kill the child)
 //!           `Wait::lock`                  (after publication)
 //! ```
 //!

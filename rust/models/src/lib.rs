@@ -403,13 +403,23 @@ impl Process {
 
     /// The child copies all it can.
     pub fn copy_all(&self) -> Result {
-        self.session().copy_all()
+        self.session().copy_all().inspect_err(|_| self.is_dead())
+    }
+
+    /// Whoever is told of a failure: the child does not return to user space with it.
+    fn is_dead(&self) {
+        assert!(
+            self.is_killed(),
+            "a child that has seen a failure and lives"
+        );
     }
 
     /// Somebody reads the child's memory.
     pub fn read(&self, range: usize) -> Result<usize> {
         if let Some(session) = &self.session {
-            session.pull(addr(range), addr(range + 1))?;
+            session
+                .pull(addr(range), addr(range + 1))
+                .inspect_err(|_| self.is_dead())?;
         }
         // SAFETY: It is settled, or the model fails.
         let page = self.child.ptes[range].with(|slot| unsafe { *slot });

@@ -181,7 +181,7 @@ pub trait PageTables: Sized {
     /// A parent. Keeps the object and its tracker, but not the mappings.
     type Source: Clone + Send + Unpin;
     /// A child. Keeps the object, but not the mappings.
-    type Target: Clone + Send + Unpin;
+    type Target: Send + Unpin;
     /// A mapping of a child. Valid while a range in it is claimed.
     type TargetVma: Copy + Send + Sync;
     /// A mapping of a parent, kept as it is by a lock of the caller's.
@@ -216,7 +216,7 @@ pub trait PageTables: Sized {
     fn with_source(source: &Self::Source, addr: usize, f: impl FnOnce(Self::SourceVma<'_>))
         -> bool;
 
-    /// Kills the processes that run on `target`.
+    /// Kills the processes that run on `target`. Does not sleep.
     fn kill(target: &Self::Target);
 
     /// Counts `nr` times `event`.

@@ -226,19 +226,21 @@ impl<P: PageTables> Session<P> {
     ///
     /// Does not wait, and neither allocates nor takes a lock of an address space.
     pub(super) fn fail(&self) {
-        let target = {
-            // Under the lock, so that a session that has just become complete stays so.
+        {
+            // Under the lock, so that a session that has just become complete stays so, and that
+            // who fails it too finds the child killed.
             let ends = self.ends.lock();
             let Some(ends) = &*ends else { return };
-            // Full: before anything is settled without having been copied.
-            if self.outcome.xchg(Outcome::Failed as u32, Full) == Outcome::Failed as u32 {
+            if self.outcome.load(Relaxed) == Outcome::Failed as u32 {
                 return;
             }
-            ends.target.clone()
-        };
+            // Before anybody is told: the child must not return to user space with an error.
+            P::kill(&ends.target);
+            // Full: before anything is settled without having been copied.
+            self.outcome.xchg(Outcome::Failed as u32, Full);
+        }
 
         P::count(Event::SessionFail, 1);
-        P::kill(&target);
         self.give_up();
     }
 
