@@ -33,21 +33,23 @@ pub fn explore(name: &str, bound: usize, model: impl Fn() + Send + Sync + 'stati
     );
 }
 
-/// Runs `model` under `nr` random schedules, or as many as `SCHEDULES` says.
+/// Runs `model` under `nr` random schedules, or as many as `SCHEDULES` says, and as many in which
+/// threads have priorities that change three times (PCT): those are rarely preempted, but then in
+/// unlikely places.
 #[cfg(shuttle)]
 pub fn explore(name: &str, nr: usize, model: impl Fn() + Send + Sync + 'static) {
     let nr = std::env::var("SCHEDULES").map_or(nr, |nr| nr.parse().expect("SCHEDULES is a number"));
     let executions = Arc::new(AtomicUsize::new(0));
     let count = executions.clone();
     let start = Instant::now();
-    shuttle::check_random(
-        move || {
-            count.fetch_add(1, Relaxed);
-            model();
-        },
-        nr,
-    );
-    report(name, "random schedules", &executions, start);
+    let model = Arc::new(move || {
+        count.fetch_add(1, Relaxed);
+        model();
+    });
+    let same = model.clone();
+    shuttle::check_random(move || same(), nr);
+    shuttle::check_pct(move || model(), nr, 3);
+    report(name, "random and PCT schedules", &executions, start);
 }
 
 /// Runs `model` a number of times, by threads of the machine.

@@ -48,7 +48,7 @@ fn the_child_exits_while_the_parent_writes_to_two_ranges() {
 
 #[test]
 fn the_child_exits_while_two_threads_of_the_parent_write() {
-    explore("abandonment/two threads", 2, || {
+    explore("abandonment/two threads", 3, || {
         let parent = parent(1);
         let process = parent.fork(&[0]);
         let child = thread::spawn({
