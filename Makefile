@@ -30,6 +30,9 @@ test: ## everything CI runs: host tests, series, kernels, KUnit, selftests, shor
 check: ## what needs no kernel build: shell scripts, host tests, check-sync, check-series
 	@ci/run tools host check-sync check-series
 
+check-hooks: ## every hook, disabled, is missed by some selftest (5 minutes)
+	@tools/check-hooks
+
 check-models: ## models of the Rust core, and the planted bugs they must find (10 minutes)
 	@tools/check-models
 
@@ -79,4 +82,4 @@ clean: ## remove kernels, logs and host builds; keeps BUILD/linux
 clean-tree: ## remove BUILD/linux, unless it holds work that is not in patches/
 	@tools/clean --tree
 
-.PHONY: help deps demo test check check-models check-litmus coverage kernel vm selftests bench fetch apply sync export check-sync check-series check-each clean clean-tree
+.PHONY: help deps demo test check check-hooks check-models check-litmus coverage kernel vm selftests bench fetch apply sync export check-sync check-series check-each clean clean-tree
