@@ -397,6 +397,15 @@ pub struct Process {
 }
 
 impl Process {
+    /// Runs `run` in a thread, with this process.
+    pub fn spawn<T: Send + 'static>(
+        &self,
+        run: impl FnOnce(Self) -> T + Send + 'static,
+    ) -> thread::JoinHandle<T> {
+        let process = self.clone();
+        thread::spawn(move || run(process))
+    }
+
     fn session(&self) -> &Session<Machine> {
         self.session.as_ref().expect("something was deferred")
     }

@@ -12,10 +12,9 @@ fn the_child_exits_while_the_parent_writes() {
     explore("abandonment/one range", 8, || {
         let parent = parent(1);
         let process = parent.fork(&[0]);
-        let child = thread::spawn({
-            let process = process.clone();
+        let child = process.spawn(|process| {
             // Takes its page tables down.
-            move || process.exit()
+            process.exit()
         });
         parent.write(0, 1);
         child.join().unwrap();
@@ -32,10 +31,7 @@ fn the_child_exits_while_the_parent_writes_to_two_ranges() {
     explore("abandonment/two ranges", 4, || {
         let parent = parent(2);
         let process = parent.fork(&[0, 1]);
-        let child = thread::spawn({
-            let process = process.clone();
-            move || process.exit()
-        });
+        let child = process.spawn(|process| process.exit());
         parent.write(0, 1);
         parent.write(1, 2);
         child.join().unwrap();
@@ -51,10 +47,7 @@ fn the_child_exits_while_two_threads_of_the_parent_write() {
     explore("abandonment/two threads", 3, || {
         let parent = parent(1);
         let process = parent.fork(&[0]);
-        let child = thread::spawn({
-            let process = process.clone();
-            move || process.exit()
-        });
+        let child = process.spawn(|process| process.exit());
         let other = thread::spawn({
             let parent = parent.clone();
             move || parent.write(0, 1)
@@ -74,10 +67,7 @@ fn the_child_exits_while_a_claim_is_given_back() {
     explore("abandonment/claim given back", 8, || {
         let parent = parent(1);
         let process = parent.fork_unwinding(&[0], 0, 9);
-        let child = thread::spawn({
-            let process = process.clone();
-            move || process.exit()
-        });
+        let child = process.spawn(|process| process.exit());
         parent.push_unwinding(0);
         child.join().unwrap();
 

@@ -5,21 +5,15 @@
 
 #![cfg(loom)]
 
-use models::{explore, initial, parent, thread};
+use models::{explore, initial, parent};
 
 #[test]
 fn child_puller_and_parent_want_one_range() {
     explore("claims/one range, three parties", 3, || {
         let parent = parent(1);
         let process = parent.fork(&[0]);
-        let puller = thread::spawn({
-            let process = process.clone();
-            move || assert_eq!(process.read(0), Ok(initial(0)))
-        });
-        let child = thread::spawn({
-            let process = process.clone();
-            move || process.copy_all().unwrap()
-        });
+        let puller = process.spawn(|process| assert_eq!(process.read(0), Ok(initial(0))));
+        let child = process.spawn(|process| process.copy_all().unwrap());
         parent.write(0, 1);
         assert_eq!(parent.read(0), 1);
         puller.join().unwrap();
@@ -36,10 +30,7 @@ fn child_and_parent_meet_on_two_ranges() {
     explore("claims/two ranges, two parties", 3, || {
         let parent = parent(2);
         let process = parent.fork(&[0, 1]);
-        let child = thread::spawn({
-            let process = process.clone();
-            move || process.copy_all().unwrap()
-        });
+        let child = process.spawn(|process| process.copy_all().unwrap());
         parent.write(1, 1);
         parent.write(0, 2);
         child.join().unwrap();

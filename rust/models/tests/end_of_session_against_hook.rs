@@ -5,17 +5,14 @@
 
 #![cfg(loom)]
 
-use models::{addr, explore, initial, parent, thread};
+use models::{addr, explore, initial, parent};
 
 #[test]
 fn hooks_run_while_the_last_range_is_settled() {
     explore("end/hooks", 5, || {
         let parent = parent(1);
         let process = parent.fork(&[0]);
-        let child = thread::spawn({
-            let process = process.clone();
-            move || process.copy_all().unwrap()
-        });
+        let child = process.spawn(|process| process.copy_all().unwrap());
         if !parent.tracker.overlaps(addr(0), addr(1)) {
             // It is copied, so its PTEs are read-only, and this write is not seen by the child.
             parent.write(0, 1);
@@ -37,10 +34,7 @@ fn two_parties_settle_the_last_two_ranges() {
     explore("end/two last ranges", 6, || {
         let parent = parent(2);
         let process = parent.fork(&[0, 1]);
-        let puller = thread::spawn({
-            let process = process.clone();
-            move || assert_eq!(process.read(0), Ok(initial(0)))
-        });
+        let puller = process.spawn(|process| assert_eq!(process.read(0), Ok(initial(0))));
         assert_eq!(process.read(1), Ok(initial(1)));
         puller.join().unwrap();
 
@@ -54,10 +48,7 @@ fn the_parent_is_reaped_while_the_last_range_is_settled() {
     explore("end/reaper", 8, || {
         let parent = parent(1);
         let process = parent.fork(&[0]);
-        let child = thread::spawn({
-            let process = process.clone();
-            move || process.copy_all()
-        });
+        let child = process.spawn(|process| process.copy_all());
         parent.tracker.abort();
         let copied = child.join().unwrap();
 
@@ -75,10 +66,7 @@ fn a_child_exits_while_the_parent_is_reaped() {
     explore("end/exit and reaper", 8, || {
         let parent = parent(2);
         let process = parent.fork(&[0, 1]);
-        let child = thread::spawn({
-            let process = process.clone();
-            move || process.exit()
-        });
+        let child = process.spawn(|process| process.exit());
         parent.tracker.abort();
         child.join().unwrap();
         assert!(parent.tracker.is_idle());

@@ -5,21 +5,18 @@
 
 #![cfg(loom)]
 
-use models::{explore, initial, parent, thread};
+use models::{explore, initial, parent};
 
 #[test]
 fn a_copy_fails_while_another_pulls() {
     explore("late failure/copy and pull", 4, || {
         let parent = parent(2);
         let process = parent.fork_failing(&[0, 1], 1);
-        let puller = thread::spawn({
-            let process = process.clone();
-            move || {
-                // `read` fails the model if this is taken for copied.
-                assert!(process.read(1).is_err());
-                if let Ok(value) = process.read(0) {
-                    assert_eq!(value, initial(0));
-                }
+        let puller = process.spawn(|process| {
+            // `read` fails the model if this is taken for copied.
+            assert!(process.read(1).is_err());
+            if let Ok(value) = process.read(0) {
+                assert_eq!(value, initial(0));
             }
         });
         // Says nothing of what the puller is copying.
@@ -39,10 +36,7 @@ fn a_copy_fails_while_the_parent_writes() {
     explore("late failure/push and pull", 5, || {
         let parent = parent(1);
         let process = parent.fork_failing(&[0], 0);
-        let puller = thread::spawn({
-            let process = process.clone();
-            move || assert!(process.read(0).is_err())
-        });
+        let puller = process.spawn(|process| assert!(process.read(0).is_err()));
         parent.write(0, 1);
         puller.join().unwrap();
 
@@ -60,10 +54,7 @@ fn an_allocation_fails_while_another_copies() {
         let parent = parent(2);
         parent.fail_allocs(1);
         let process = parent.fork(&[0, 1]);
-        let child = thread::spawn({
-            let process = process.clone();
-            move || process.copy_all()
-        });
+        let child = process.spawn(|process| process.copy_all());
         parent.write(0, 1);
         let copied = child.join().unwrap();
 
@@ -88,12 +79,9 @@ fn the_killed_child_exits_while_the_parent_writes() {
     explore("late failure/exit and push", 5, || {
         let parent = parent(2);
         let process = parent.fork_failing(&[0, 1], 0);
-        let child = thread::spawn({
-            let process = process.clone();
-            move || {
-                let _ = process.copy_all();
-                process.exit();
-            }
+        let child = process.spawn(|process| {
+            let _ = process.copy_all();
+            process.exit();
         });
         parent.write(1, 1);
         child.join().unwrap();

@@ -48,10 +48,7 @@ fn reader(process: &Process, steps: usize) -> bool {
 
 /// A child, and a debugger.
 fn child(process: Process, may_fail: bool) {
-    let debugger = thread::spawn({
-        let process = process.clone();
-        move || reader(&process, 4)
-    });
+    let debugger = process.spawn(|process| reader(&process, 4));
     let mut good = reader(&process, random(4));
     let exits_early = random(4) == 0;
     if !exits_early && process.session.is_some() {

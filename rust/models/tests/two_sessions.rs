@@ -5,17 +5,14 @@
 
 #![cfg(loom)]
 
-use models::{explore, initial, parent, thread};
+use models::{explore, initial, parent};
 
 #[test]
 fn both_children_copy() {
     explore("two sessions/both copy", 8, || {
         let parent = parent(1);
         let processes = [(); 2].map(|()| parent.fork(&[0]));
-        let other = thread::spawn({
-            let process = processes[1].clone();
-            move || process.copy_all().unwrap()
-        });
+        let other = processes[1].spawn(|process| process.copy_all().unwrap());
         processes[0].copy_all().unwrap();
         other.join().unwrap();
 
@@ -35,10 +32,7 @@ fn the_parent_writes_while_a_child_copies() {
     explore("two sessions/parent and child", 6, || {
         let parent = parent(1);
         let processes = [(); 2].map(|()| parent.fork(&[0]));
-        let child = thread::spawn({
-            let process = processes[0].clone();
-            move || process.copy_all().unwrap()
-        });
+        let child = processes[0].spawn(|process| process.copy_all().unwrap());
         parent.write(0, 1);
         child.join().unwrap();
 
@@ -55,10 +49,7 @@ fn one_child_exits_while_the_other_copies() {
     explore("two sessions/exit and copy", 8, || {
         let parent = parent(1);
         let processes = [(); 2].map(|()| parent.fork(&[0]));
-        let child = thread::spawn({
-            let process = processes[0].clone();
-            move || process.exit()
-        });
+        let child = processes[0].spawn(|process| process.exit());
         processes[1].copy_all().unwrap();
         child.join().unwrap();
 

@@ -11,10 +11,7 @@ fn two_pullers_of_one_range() {
     explore("waiting/two pullers", 7, || {
         let parent = parent(1);
         let process = parent.fork(&[0]);
-        let other = thread::spawn({
-            let process = process.clone();
-            move || assert_eq!(process.read(0), Ok(initial(0)))
-        });
+        let other = process.spawn(|process| assert_eq!(process.read(0), Ok(initial(0))));
         assert_eq!(process.read(0), Ok(initial(0)));
         other.join().unwrap();
         assert!(parent.tracker.is_idle());
@@ -44,10 +41,7 @@ fn a_puller_waits_for_munmap() {
     explore("waiting/munmap", 8, || {
         let parent = Parent::new(1, true);
         let process = parent.fork(&[0]);
-        let puller = thread::spawn({
-            let process = process.clone();
-            move || assert_eq!(process.read(0), Ok(initial(0)))
-        });
+        let puller = process.spawn(|process| assert_eq!(process.read(0), Ok(initial(0))));
         parent.unmap();
         puller.join().unwrap();
         assert!(parent.tracker.is_idle());
@@ -59,10 +53,7 @@ fn the_parent_waits_for_the_child() {
     explore("waiting/parent and child", 5, || {
         let parent = parent(1);
         let process = parent.fork(&[0]);
-        let child = thread::spawn({
-            let process = process.clone();
-            move || process.copy_all().unwrap()
-        });
+        let child = process.spawn(|process| process.copy_all().unwrap());
         parent.write(0, 1);
         child.join().unwrap();
         assert_eq!(process.read(0), Ok(initial(0)));
@@ -75,10 +66,7 @@ fn a_puller_takes_over_what_is_given_back() {
     explore("waiting/claim given back", 5, || {
         let parent = parent(1);
         let process = parent.fork_unwinding(&[0], 0, 1);
-        let puller = thread::spawn({
-            let process = process.clone();
-            move || process.read_unwinding(0)
-        });
+        let puller = process.spawn(|process| process.read_unwinding(0));
         parent.push_unwinding(0);
         puller.join().unwrap();
 
