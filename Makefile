@@ -11,7 +11,7 @@ export CACHE := $(abspath $(CACHE))
 export CARGO_TARGET_DIR := $(BUILD)/rust
 
 help: ## this list
-	@awk -F': *## *' '/^[a-z-]+:.*##/ { sub(/:.*/, "", $$1); printf "  %-14s %s\n", $$1, $$2 }' Makefile
+	@awk -F': *[a-z ]*## *' '/^[a-z-]+:.*##/ { sub(/:.*/, "", $$1); printf "  %-14s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo 'Variables: CONFIG=base|test|debug|kasan|off|norust MEM=2G CPUS=2 CMD= KSRC= BUILD=build'
 	@echo '           CACHE=~/.cache/async-pgtable DEMO_MB=1024 ACCEL=auto|tcg|kvm TIMEOUT=3600'
@@ -21,10 +21,10 @@ help: ## this list
 deps: ## install what the other targets need (root or sudo; or says what is missing)
 	@tools/deps
 
-demo: ## an unmodified Redis takes exact snapshots, default and async forks in turn
+demo: deps ## an unmodified Redis takes exact snapshots, default and async forks in turn
 	@tools/demo
 
-test: ## everything CI runs: host tests, series, kernels, KUnit, selftests, short demo
+test: deps ## everything CI runs: host tests, series, kernels, KUnit, selftests, short demo
 	@ci/run
 
 check: ## what needs no kernel build: shell scripts, host tests, check-sync, check-series
