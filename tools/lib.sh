@@ -13,6 +13,7 @@ BUILD=$(realpath -m "${BUILD:-$top/build}")
 JOBS=${JOBS:-$(nproc)}
 tree=$BUILD/linux	# the kernel's git repository, with branch base
 branch=async-pgtable	# its branch with the series
+patches=$top/patches
 export BUILD CACHE JOBS
 
 note() { printf '%s: %s\n' "$prog" "$*" >&2; }
@@ -68,10 +69,18 @@ version_ge() { [ "$(printf '%s\n' "$2" "$1" | sort -V | head -n1)" = "$2" ]; }
 # First version number in the text on stdin.
 first_version() { grep -oE '[0-9]+\.[0-9]+(\.[0-9]+)?' | head -n1; }
 
+# Patches in order, one name per line; none before the first export.
+series() { if [ -f "$patches/series" ]; then grep -vE '^[[:space:]]*(#|$)' "$patches/series" || true; fi; }
+
+# One hash over the series; changes whenever a patch does.
+series_digest() {
+	{ series; series | while read -r p; do cat "$patches/$p"; done; } | sha256sum | cut -d' ' -f1
+}
+
 # Environment of a benchmark in a guest: which series and which .config the
 # figures belong to, as the start of a SHA-256.
 # record_env CONFIG
 record_env() {
 	printf 'ASYNCFORK_SERIES=%.12s ASYNCFORK_CONFIG=%.12s' \
-		"$(cat "$top"/patches/[0-9]*.patch | sha256sum)" "$(sha256sum <"$BUILD/kernel-$1/.config")"
+		"$(series_digest)" "$(sha256sum <"$BUILD/kernel-$1/.config")"
 }

@@ -443,6 +443,21 @@ static bool nth_left(int fd)
 	return atoi(text) != 0;
 }
 
+/* Failures of this task: the @nth of all, or those of the attributes if it is 0. */
+static void fail_begin(unsigned long nth)
+{
+	set_task(nth ? nth_fd : make_fd, nth ? nth : 1);
+}
+
+/* Returns whether the nth failure has not happened. */
+static bool fail_end(unsigned long nth)
+{
+	const bool left = nth && nth_left(nth_fd);
+
+	set_task(nth ? nth_fd : make_fd, 0);
+	return left;
+}
+
 static int open_task(pid_t pid, const char *name)
 {
 	char path[64];
@@ -480,7 +495,6 @@ static bool one_fork(struct row *row, enum actor actor, enum kind kind, unsigned
 	bool left = false;
 	pid_t children[13];
 	int task_fd = -1, pin_fd = -1, nr = 0, status;
-	long value = nth ? (long)nth : 1;
 	pid_t pid;
 
 	if (kind == PINNED) {
@@ -497,7 +511,7 @@ static bool one_fork(struct row *row, enum actor actor, enum kind kind, unsigned
 	if (actor != IN_CALL)
 		put(HOLD_FILE, "1");
 	if (actor == IN_CALL)
-		set_task(nth ? nth_fd : make_fd, value);
+		fail_begin(nth);
 	pid = clone_async();
 	if (!pid)
 		be_child(gen);
@@ -505,8 +519,7 @@ static bool one_fork(struct row *row, enum actor actor, enum kind kind, unsigned
 	if (actor == IN_CALL) {
 		int err = errno;
 
-		left = nth && nth_left(nth_fd);
-		set_task(nth ? nth_fd : make_fd, 0);
+		left = fail_end(nth);
 		if (pid < 0) {
 			if (err != ENOMEM && err != EAGAIN && err != EFAULT) {
 				printf("# clone3: %s\n", strerror(err));
@@ -531,7 +544,7 @@ static bool one_fork(struct row *row, enum actor actor, enum kind kind, unsigned
 		break;
 	case IN_CHILD:
 		task_fd = open_task(pid, nth ? "fail-nth" : "make-it-fail");
-		set_task(task_fd, value);
+		set_task(task_fd, nth ? nth : 1);
 		put(HOLD_FILE, "0");
 		while (!shared->up) {
 			siginfo_t info = { 0 };
@@ -548,20 +561,18 @@ static bool one_fork(struct row *row, enum actor actor, enum kind kind, unsigned
 		close(task_fd);
 		break;
 	case IN_PUSH:
-		set_task(nth ? nth_fd : make_fd, value);
+		fail_begin(nth);
 		mine = gen + 1000000;
 		fill(mine);
-		left = nth && nth_left(nth_fd);
-		set_task(nth ? nth_fd : make_fd, 0);
+		left = fail_end(nth);
 		break;
 	case IN_DISCARD:
-		set_task(nth ? nth_fd : make_fd, value);
+		fail_begin(nth);
 		mine = 0;
 		/* Unlike munmap(), needs nothing itself. */
 		if (madvise(mem, SIZE, MADV_DONTNEED))
 			mine = gen;
-		left = nth && nth_left(nth_fd);
-		set_task(nth ? nth_fd : make_fd, 0);
+		left = fail_end(nth);
 		break;
 	case IN_PULL: {
 		struct iovec local = { copy, sizeof(copy) }, remote[NR_RANGES];
@@ -571,10 +582,9 @@ static bool one_fork(struct row *row, enum actor actor, enum kind kind, unsigned
 		for (unsigned long i = 0; i < NR_RANGES; i++)
 			remote[i] = (struct iovec){ mem + i * RANGE_SIZE, PAGE };
 		memset(copy, 0, sizeof(copy));
-		set_task(nth ? nth_fd : make_fd, value);
+		fail_begin(nth);
 		ret = process_vm_readv(pid, &local, 1, remote, NR_RANGES, 0);
-		left = nth && nth_left(nth_fd);
-		set_task(nth ? nth_fd : make_fd, 0);
+		left = fail_end(nth);
 		/* Whatever it has read is right. */
 		for (long i = 0; i < ret / (long)PAGE; i++) {
 			if (page_is(copy + i * PAGE, i * (RANGE_SIZE / PAGE), gen))

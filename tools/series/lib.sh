@@ -5,24 +5,15 @@
 # shellcheck source=../lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
-patches=$top/patches
 copied=$tree/.git/async-pgtable.copied	# "hash path" of what sync --worktree copied last
 
 base_field() { awk -v k="$1" '$1 == k { print $2; exit }' "$patches/BASE"; }
-
-# Patches in order, one name per line; none before the first export.
-series() { if [ -f "$patches/series" ]; then grep -vE '^[[:space:]]*(#|$)' "$patches/series" || true; fi; }
 
 # Paths the series touches.
 series_paths() {
 	series | while read -r p; do
 		sed -nE 's,^diff --git a/(.*) b/\1$,\1,p' "$patches/$p"
 	done | sort -u
-}
-
-# One hash over the series; changes whenever a patch does.
-series_digest() {
-	{ series; series | while read -r p; do cat "$patches/$p"; done; } | sha256sum | cut -d' ' -f1
 }
 
 # Canonical Rust files, as paths of the kernel tree.

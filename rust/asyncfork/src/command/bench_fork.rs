@@ -10,6 +10,7 @@
 
 use std::io;
 use std::io::Read;
+use std::iter;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -120,7 +121,20 @@ struct Run {
     counters: Option<Counters>,
 }
 
+/// How long the writes of `runs` took.
+fn writes<'a>(runs: impl Iterator<Item = &'a Run>) -> Latencies {
+    let mut latencies = Latencies::default();
+    runs.flat_map(|run| &run.writes_ns)
+        .for_each(|ns| latencies.record(*ns));
+    latencies
+}
+
 impl Run {
+    /// All writes of the run together.
+    fn writes_sum(&self) -> u64 {
+        self.writes_ns.iter().sum()
+    }
+
     /// What is wrong with how the forks were made: asynchronously or not, as asked?
     fn misdone(&self) -> Option<String> {
         let Some(counters) = &self.counters else {
@@ -211,7 +225,7 @@ impl Options {
     }
 
     fn verdict(&self, record: &Record) -> Result<bool> {
-        let figure = |mode, figure| record.median(mode, figure).context("no runs");
+        let figure = |mode, figure: fn(&Run) -> u64| record.median(mode, figure).context("no runs");
         let default = figure(Mode::Default, |run| run.call_ns)?;
         let speedup = default / figure(Mode::Async, |run| run.call_ns)?;
         let complete = figure(Mode::Async, |run| run.child_ns)? / default;
@@ -232,13 +246,12 @@ impl Options {
 }
 
 impl Record {
-    fn median(&self, mode: Mode, figure: fn(&Run) -> u64) -> Option<f64> {
-        median(
-            self.runs
-                .iter()
-                .filter(|run| run.mode == mode)
-                .map(|run| figure(run) as f64),
-        )
+    fn runs(&self, mode: Mode) -> impl Iterator<Item = &Run> {
+        self.runs.iter().filter(move |run| run.mode == mode)
+    }
+
+    fn median(&self, mode: Mode, figure: impl Fn(&Run) -> u64) -> Option<f64> {
+        median(self.runs(mode).map(|run| figure(run) as f64))
     }
 
     fn table(&self, modes: &[Mode]) -> String {
@@ -253,7 +266,6 @@ impl Record {
             }
             rows.push(row);
         };
-        let runs = |mode| self.runs.iter().filter(move |run| run.mode == mode);
         type Part = (&'static str, fn(&Run) -> u64);
         let parts: [Part; 2] = [
             ("call", |run| run.call_ns),
@@ -264,27 +276,20 @@ impl Record {
                 self.median(mode, figure).unwrap_or(f64::NAN)
             });
             row("", "min", &|mode| {
-                runs(mode).map(figure).min().unwrap_or(0) as f64
+                self.runs(mode).map(figure).min().unwrap_or(0) as f64
             });
             row("", "max", &|mode| {
-                runs(mode).map(figure).max().unwrap_or(0) as f64
+                self.runs(mode).map(figure).max().unwrap_or(0) as f64
             });
         }
-        let writes = |mode| {
-            let mut latencies = Latencies::default();
-            runs(mode)
-                .flat_map(|run| &run.writes_ns)
-                .for_each(|ns| latencies.record(*ns));
-            latencies
-        };
+        let writes = |mode| writes(self.runs(mode));
         row("parent's write after it", "p50", &|mode| {
             writes(mode).percentile(50.0) as f64
         });
         row("", "p99", &|mode| writes(mode).percentile(99.0) as f64);
         row("", "max", &|mode| writes(mode).max() as f64);
         row("", "all of a run", &|mode| {
-            median(runs(mode).map(|run| run.writes_ns.iter().sum::<u64>() as f64))
-                .unwrap_or(f64::NAN)
+            self.median(mode, Run::writes_sum).unwrap_or(f64::NAN)
         });
         rows[0].extend((modes.len() == 2).then(|| "async/default".to_owned()));
         format!("\n{}", table(&rows, "<<>>>"))
@@ -294,36 +299,25 @@ impl Record {
 /// What `asyncfork plot` draws of a record.
 pub fn picture(record: serde_json::Value) -> Result<Picture> {
     let record: Record = serde_json::from_value(record)?;
-    let group = |name: &str, figure: &dyn Fn(&Run) -> f64| Group {
+    let group = |name: &str, figure: &dyn Fn(&Run) -> u64| Group {
         name: name.into(),
         bars: [Mode::Default, Mode::Async]
             .into_iter()
-            .filter_map(|mode| {
-                let runs = record.runs.iter().filter(|run| run.mode == mode);
-                Some((mode, median(runs.map(figure))?))
-            })
+            .filter_map(|mode| Some((mode, record.median(mode, figure)?)))
             .collect(),
     };
-    let writes = |percentile| {
-        move |run: &Run| {
-            let mut latencies = Latencies::default();
-            run.writes_ns.iter().for_each(|ns| latencies.record(*ns));
-            latencies.percentile(percentile) as f64
-        }
-    };
+    let percentile = |p| move |run: &Run| writes(iter::once(run)).percentile(p);
     Ok(Picture {
         title: format!(
             "fork of a process with {} MiB in 4 KiB pages, medians of runs ({})",
             record.mb, record.machine.accelerator
         ),
         groups: vec![
-            group("call", &|run| run.call_ns as f64),
-            group("child runs", &|run| run.child_ns as f64),
-            group("parent's first write\nto 2 MiB, p50", &writes(50.0)),
-            group("parent's first write\nto 2 MiB, p99", &writes(99.0)),
-            group("all of these\nwrites together", &|run| {
-                run.writes_ns.iter().sum::<u64>() as f64
-            }),
+            group("call", &|run| run.call_ns),
+            group("child runs", &|run| run.child_ns),
+            group("parent's first write\nto 2 MiB, p50", &percentile(50.0)),
+            group("parent's first write\nto 2 MiB, p99", &percentile(99.0)),
+            group("all of these\nwrites together", &Run::writes_sum),
         ],
     })
 }
