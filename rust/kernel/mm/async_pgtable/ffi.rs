@@ -131,7 +131,8 @@ unsafe extern "C" fn async_pgtable_builder_new(source: *mut bindings::mm_struct)
 
 /// Gives up a session that has been begun.
 ///
-/// Called by `__async_pgtable_dup_end()`, with both mmap_locks held for writing.
+/// Called by `__async_pgtable_dup_end()`, with both mmap_locks held for writing, or without them
+/// by a fork that was killed before it had them.
 ///
 /// # Safety
 ///
