@@ -38,6 +38,15 @@ find_rustc() {
 	return 1
 }
 
+# The lint tools of $RUSTC, beside it: they have to be of the same version.
+find_rust_lint() {
+	local beside=${RUSTC%/*} name=${RUSTC##*/}
+	CLIPPY_DRIVER=$beside/${name/rustc/clippy-driver} RUSTFMT=$beside/${name/rustc/rustfmt}
+	[ -x "$CLIPPY_DRIVER" ] && [ -x "$RUSTFMT" ] && return
+	problem="no clippy-driver and rustfmt beside $RUSTC: make deps installs them, or: rustup component add clippy rustfmt"
+	return 1
+}
+
 find_bindgen() {
 	local c v seen=''
 	for c in ${BINDGEN:-$(command -v bindgen || true) "$HOME/.cargo/bin/bindgen" "$CACHE/cargo/bin/bindgen"}; do

@@ -728,19 +728,19 @@ static long number_before(const char *text, const char *label)
 	return atol(p);
 }
 
-static void run_torture(struct row *row, const char *const *extra)
+/* Torture with failures of @attr from the moment when it is set up. */
+static void run_torture(struct row *row, const char *attr)
 {
 	static char out[65536];
 	char seconds[16];
-	const char *args[24] = { torture, "-t", seconds, "-e", "-k", "-w", "120" };
+	const char *args[] = { torture, "-t", seconds, "-e", "-k", "-w", "120", NULL };
+	bool running = false;
+	int fds[2], status;
 	size_t len = 0;
-	int fds[2], status, nr = 7;
 	ssize_t got;
 	pid_t pid;
 
 	snprintf(seconds, sizeof(seconds), "%u", step_seconds);
-	while (extra && *extra)
-		args[nr++] = *extra++;
 	if (pipe(fds))
 		fatal("pipe");
 	pid = fork();
@@ -755,8 +755,14 @@ static void run_torture(struct row *row, const char *const *extra)
 		_exit(127);
 	}
 	close(fds[1]);
-	while ((got = read(fds[0], out + len, sizeof(out) - 1 - len)) > 0)
+	while ((got = read(fds[0], out + len, sizeof(out) - 1 - len)) > 0) {
 		len += got;
+		out[len] = 0;
+		if (!running && strstr(out, "# running\n")) {
+			running = true;
+			put_attr(attr, "probability", "100");
+		}
+	}
 	out[len] = 0;
 	close(fds[0]);
 	waitpid(pid, &status, 0);
@@ -786,8 +792,7 @@ static void run_random(const char *attr, unsigned int interval, bool everybody)
 	snprintf(text, sizeof(text), "%u", interval);
 	put_attr(attr, "interval", text);
 	put_attr(attr, "task-filter", everybody ? "N" : "Y");
-	put_attr(attr, "probability", "100");
-	run_torture(row, NULL);
+	run_torture(row, attr);
 	end_row(row);
 }
 
