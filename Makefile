@@ -39,6 +39,9 @@ check-models: ## models of the Rust core, and the planted bugs they must find (1
 check-litmus: ## hand-overs between Rust, C and CPUs under the kernel's memory model
 	@tools/check-litmus
 
+check-rust: ## rustfmtcheck, CLIPPY=1 and rustdoc inside the kernel tree (3 minutes)
+	@tools/check-rust
+
 coverage: ## lines of the Rust core that no host test reaches
 	@tools/coverage
 
@@ -85,4 +88,4 @@ clean: ## remove kernels, logs and host builds; keeps BUILD/linux
 clean-tree: ## remove BUILD/linux, unless it holds work that is not in patches/
 	@tools/clean --tree
 
-.PHONY: help deps demo test check check-hooks check-models check-litmus coverage kernel vm selftests soak bench fetch apply sync export check-sync check-series check-each clean clean-tree
+.PHONY: help deps demo test check check-hooks check-models check-litmus check-rust coverage kernel vm selftests soak bench fetch apply sync export check-sync check-series check-each clean clean-tree
