@@ -823,7 +823,9 @@ void unpin_user_page(struct pin *pin)
 
 bool is_protected(unsigned long page)
 {
-	return !pmd_table_write(pmdp_get_lockless(&current->mm->pmd[page / PTRS_PER_PTE]));
+	pmd_t pmd = pmdp_get_lockless(&current->mm->pmd[page / PTRS_PER_PTE]);
+
+	return pmd_present(pmd) && !pmd_table_write(pmd);
 }
 
 long failed_copies(void)

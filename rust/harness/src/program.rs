@@ -18,7 +18,7 @@ use std::{
     env,
     sync::{
         atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering::Relaxed},
-        Arc, LazyLock,
+        Arc,
     },
 };
 
@@ -163,14 +163,6 @@ pub struct Program {
     pub schedule: Vec<u8>,
 }
 
-/// For people, with `HARNESS_TRACE=1`.
-fn trace(what: impl FnOnce() -> String) {
-    static ON: LazyLock<bool> = LazyLock::new(|| env::var_os("HARNESS_TRACE").is_some());
-    if *ON {
-        eprintln!("{}", what());
-    }
-}
-
 /// A program that is running.
 struct Running {
     program: Program,
@@ -178,6 +170,8 @@ struct Running {
     next_value: AtomicI64,
     reaped: AtomicBool,
     threads: Threads,
+    /// `HARNESS_TRACE=1`, for people.
+    trace: bool,
 }
 
 impl Program {
@@ -221,6 +215,7 @@ impl Program {
             next_value: AtomicI64::new(1),
             reaped: AtomicBool::new(false),
             threads: Threads::new(),
+            trace: env::var_os("HARNESS_TRACE").is_some(),
         });
         let outcome = run_on_machine(self.fail_at, scheduled.then_some(&self.schedule), || {
             running.clone().begin()
@@ -284,7 +279,9 @@ impl Running {
     /// The steps of one thread, which is the `slot`th of its process.
     fn work(self: Arc<Self>, thread: usize, slot: usize, mut others: Vec<Thread>) {
         for &step in &self.program.steps[thread] {
-            trace(|| format!("thread {thread}: {step:?}"));
+            if self.trace {
+                eprintln!("thread {thread}: {step:?}");
+            }
             // SAFETY: In a process.
             if unsafe { is_killed() } || step.op == Op::Exit {
                 break;
