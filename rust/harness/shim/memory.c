@@ -785,12 +785,13 @@ int pin_user_page(unsigned long nr, unsigned int gup_flags, bool fast,
  */
 static void device_access(struct pin *pin, bool write, long value)
 {
+	const unsigned long addr = pin->nr << PAGE_SHIFT;
 	struct mm_struct *mm = current->mm;
 	pgtable_t table;
 	pte_t *ptep;
 
 	mmap_read_lock(mm);
-	ptep = pte_lock(mm, pin->nr << PAGE_SHIFT, &table);
+	ptep = vma_lookup(mm, addr) ? pte_lock(mm, addr, &table) : NULL;
 	if (ptep && !is_killed() && READ_ONCE(mm->zapped[pin->nr]) == pin->zapped) {
 		BUG_ON(pte_page(ptep_get(ptep)) != pin->page &&
 		       "oracle: a pinned page was replaced");
