@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Customised: spinlock.h, mutex.h, rwsem.h, wait.h. On threads that run freely
+ * they are pthread's, which TSan knows. Under the scheduler of sched.c they are
+ * a few words, and who cannot go on gives way.
+ */
+#ifndef _LINUX_LOCK_H
+#define _LINUX_LOCK_H
+
+#include <linux/compiler.h>
+#include <pthread.h>
+
+struct mutex {
+	pthread_mutex_t os;
+	bool held;
+};
+
+struct condition {
+	pthread_cond_t os;
+};
+
+struct rw_semaphore {
+	struct mutex writers;	/* held by a writer, also once downgraded */
+	pthread_rwlock_t os;
+	int readers;
+	int waiting;		/* writers; new readers queue up behind them */
+	bool writer;
+};
+
+typedef struct mutex spinlock_t;
+
+void mutex_init(struct mutex *lock);
+void mutex_lock(struct mutex *lock);
+void mutex_unlock(struct mutex *lock);
+void mutex_destroy(struct mutex *lock);
+
+void condition_init(struct condition *cond);
+void condition_wait(struct condition *cond, struct mutex *lock);
+void condition_wake_all(struct condition *cond);
+void condition_destroy(struct condition *cond);
+
+/* A spinlock's holder does not sleep. */
+void spin_lock(spinlock_t *lock);
+void spin_unlock(spinlock_t *lock);
+void might_sleep(void);
+
+void init_rwsem(struct rw_semaphore *sem);
+void down_read(struct rw_semaphore *sem);
+bool down_read_trylock(struct rw_semaphore *sem);
+void up_read(struct rw_semaphore *sem);
+void down_write(struct rw_semaphore *sem);
+void downgrade_write(struct rw_semaphore *sem);
+void up_write(struct rw_semaphore *sem);
+void destroy_rwsem(struct rw_semaphore *sem);
+/* By the calling thread. */
+bool rwsem_is_held(struct rw_semaphore *sem);
+bool rwsem_is_held_write(struct rw_semaphore *sem);
+
+#endif

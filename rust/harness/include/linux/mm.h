@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Customised: include/linux/mm.h and userfaultfd_k.h; behind it is shim/. */
+#ifndef _LINUX_MM_H
+#define _LINUX_MM_H
+
+#include <linux/pgtable.h>
+#include <linux/async_pgtable.h>
+
+#define CLONE_ASYNC_PGTABLE	(1ULL << 38)
+
+/* The bits of the kernel do not matter. */
+#define VM_WRITE	(1ULL << 0)
+#define VM_SHARED	(1ULL << 1)
+#define VM_MAYSHARE	(1ULL << 2)
+#define VM_GROWSDOWN	(1ULL << 3)
+#define VM_PFNMAP	(1ULL << 4)
+#define VM_MIXEDMAP	(1ULL << 5)
+#define VM_HUGETLB	(1ULL << 6)
+#define VM_IO		(1ULL << 7)
+#define VM_DONTCOPY	(1ULL << 8)
+#define VM_WIPEONFORK	(1ULL << 9)
+#define VM_SHADOW_STACK	(1ULL << 10)
+
+#define VM_FAULT_OOM	1
+#define VM_FAULT_SIGBUS	2
+#define VM_FAULT_SIGSEGV 4
+#define VM_FAULT_RETRY	8
+
+#define FAULT_FLAG_WRITE	1
+#define FAULT_FLAG_RETRY_NOWAIT	2
+#define FAULT_FLAG_UNSHARE	4
+
+#define FOLL_WRITE	1
+#define FOLL_PIN	2
+#define FOLL_NOWAIT	4
+
+static inline bool vma_is_anonymous(struct vm_area_struct *vma)
+{
+	return true;
+}
+
+static inline bool userfaultfd_armed(struct vm_area_struct *vma)
+{
+	return vma->uffd;
+}
+
+static inline struct ptdesc *page_ptdesc(pgtable_t table)
+{
+	return table;
+}
+
+static inline bool ptdesc_test_pinned(struct ptdesc *ptdesc)
+{
+	return __atomic_load_n(&ptdesc->pinned, __ATOMIC_RELAXED);
+}
+
+static inline void ptdesc_set_pinned(struct ptdesc *ptdesc)
+{
+	__atomic_store_n(&ptdesc->pinned, 1, __ATOMIC_SEQ_CST);
+}
+
+static inline void ptdesc_clear_pinned(struct ptdesc *ptdesc)
+{
+	__atomic_store_n(&ptdesc->pinned, 0, __ATOMIC_SEQ_CST);
+}
+
+static inline spinlock_t *pmd_lock(struct mm_struct *mm, pmd_t *pmd)
+{
+	spin_lock(&mm->page_table_lock);
+	return &mm->page_table_lock;
+}
+
+static inline void update_hiwater_rss(struct mm_struct *mm)
+{
+}
+
+struct vma_iterator {
+	struct mm_struct *mm;
+	struct vm_area_struct *next;
+};
+
+#define VMA_ITERATOR(name, mm_, addr) \
+	struct vma_iterator name = { .mm = mm_ }
+#define for_each_vma(vmi, vma) \
+	for (vma = (vmi).mm->mmap; vma; vma = vma->vm_next)
+
+struct vm_area_struct *vma_lookup(struct mm_struct *mm, unsigned long addr);
+
+#endif

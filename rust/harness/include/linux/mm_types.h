@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Duplicated: include/linux/mm_types.h, what the software machine has of it. */
+#ifndef _LINUX_MM_TYPES_H
+#define _LINUX_MM_TYPES_H
+
+#include <linux/lock.h>
+
+#define PAGE_SHIFT	12
+#define PAGE_SIZE	(1UL << PAGE_SHIFT)
+#define PTRS_PER_PTE	4
+#define PMD_SHIFT	(PAGE_SHIFT + 2)
+#define PMD_SIZE	(1UL << PMD_SHIFT)
+#define PMD_MASK	(~(PMD_SIZE - 1))
+#define PTRS_PER_PMD	6
+#define NR_PAGES	(PTRS_PER_PMD * PTRS_PER_PTE)
+#define TASK_SIZE	(NR_PAGES * PAGE_SIZE)
+
+typedef struct { unsigned long pte; } pte_t;
+typedef struct { unsigned long pmd; } pmd_t;
+typedef u64 vm_flags_t;
+typedef unsigned int vm_fault_t;
+
+struct callback_head {
+	struct callback_head *next;
+	void (*func)(struct callback_head *work);
+};
+
+/* As the series adds it. */
+struct async_pgtable_mm {
+	void *tracker;
+	void *session;
+	void *builder;
+	struct callback_head work;
+};
+
+/* A page of user memory. */
+struct page {
+	int refcount;
+	int pincount;
+	int exclusive;		/* PageAnonExclusive() */
+	long content;		/* plain: TSan sees who writes to what is shared */
+};
+
+/* A page table. */
+struct ptdesc {
+	spinlock_t ptl;
+	int pinned;
+	pte_t pte[PTRS_PER_PTE];
+};
+
+typedef struct ptdesc *pgtable_t;
+
+struct vm_area_struct {
+	unsigned long vm_start;
+	unsigned long vm_end;
+	struct mm_struct *vm_mm;
+	vm_flags_t vm_flags;
+	void *anon_vma;
+	bool uffd;
+	struct vm_area_struct *vm_next;
+	struct rw_semaphore vm_lock;
+	bool write_locked;	/* until mmap_lock is released */
+};
+
+struct mm_struct {
+	struct {
+		int mm_count;
+		int mm_users;
+		unsigned long flags;
+		unsigned int write_protect_seq;
+		struct rw_semaphore mmap_lock;
+		spinlock_t page_table_lock;	/* of all PMD entries */
+		pmd_t *pmd;		/* a page of its own; goes with exit_mmap() */
+		struct vm_area_struct *mmap;
+		int notifiers;
+		struct async_pgtable_mm async_pgtable;
+	};
+	/* Of the harness: */
+	struct cpu *cpus;		/* on which it runs */
+	pthread_mutex_t cpus_lock;
+	int failed;			/* a session of which it is the child */
+	int zapped[NR_PAGES];		/* how often, under the page table lock */
+	long shadow[NR_PAGES];		/* what its user expects to read */
+	bool forked[NR_PAGES];		/* shadow is set: a page that was pinned */
+};
+
+#define MMF_HAS_PINNED		0
+#define MMF_UNSTABLE		1
+#define MMF_ASYNC_PGTABLE	2
+#define MMF_PINS_UNKNOWN	3
+
+static inline bool mm_flags_test(int flag, struct mm_struct *mm)
+{
+	return __atomic_load_n(&mm->flags, __ATOMIC_RELAXED) & 1UL << flag;
+}
+
+static inline void mm_flags_set(int flag, struct mm_struct *mm)
+{
+	__atomic_fetch_or(&mm->flags, 1UL << flag, __ATOMIC_SEQ_CST);
+}
+
+static inline void mm_flags_clear(int flag, struct mm_struct *mm)
+{
+	__atomic_fetch_and(&mm->flags, ~(1UL << flag), __ATOMIC_SEQ_CST);
+}
+
+#endif

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Stubbed: include/linux/pgalloc.h, gfp_types.h */
+#ifndef _LINUX_PGALLOC_H
+#define _LINUX_PGALLOC_H
+
+#include <linux/mm_types.h>
+
+#define GFP_PGTABLE_USER	1u
+#define __GFP_RETRY_MAYFAIL	2u
+#define __GFP_NOWARN		4u
+
+pgtable_t __pte_alloc_one(struct mm_struct *mm, gfp_t gfp);
+void pte_free(struct mm_struct *mm, pgtable_t table);
+
+#endif

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Customised: include/linux/pgtable.h and x86's asm/pgtable.h. An entry is a
+ * pointer and its low bits; tables are read as the CPU reads them, atomically.
+ */
+#ifndef _LINUX_PGTABLE_H
+#define _LINUX_PGTABLE_H
+
+#include <linux/mm_types.h>
+
+#define _PAGE_PRESENT	1UL
+#define _PAGE_RW	2UL
+#define _PAGE_FLAGS	(_PAGE_PRESENT | _PAGE_RW)
+
+static inline bool pmd_none(pmd_t pmd)
+{
+	return !pmd.pmd;
+}
+
+static inline bool pmd_present(pmd_t pmd)
+{
+	return pmd.pmd & _PAGE_PRESENT;
+}
+
+static inline bool pmd_leaf(pmd_t pmd)
+{
+	return false;
+}
+
+static inline bool pmd_table_write(pmd_t pmd)
+{
+	return pmd.pmd & _PAGE_RW;
+}
+
+static inline pgtable_t pmd_pgtable(pmd_t pmd)
+{
+	return (pgtable_t)(pmd.pmd & ~_PAGE_FLAGS);
+}
+
+static inline pmd_t pmdp_get_lockless(pmd_t *pmdp)
+{
+	return (pmd_t){ READ_ONCE(pmdp->pmd) };
+}
+
+/* Atomic and fully ordered, as a locked instruction of x86 is. */
+static inline void pmdp_table_wrprotect(pmd_t *pmdp)
+{
+	__atomic_fetch_and(&pmdp->pmd, ~_PAGE_RW, __ATOMIC_SEQ_CST);
+}
+
+static inline void pmdp_table_mkwrite(pmd_t *pmdp)
+{
+	__atomic_fetch_or(&pmdp->pmd, _PAGE_RW, __ATOMIC_SEQ_CST);
+}
+
+static inline bool arch_async_pgtable_supported(void)
+{
+	return true;
+}
+
+static inline struct page *pte_page(pte_t pte)
+{
+	return (struct page *)(pte.pte & ~_PAGE_FLAGS);
+}
+
+static inline pte_t mk_pte(struct page *page, bool write)
+{
+	return (pte_t){ (unsigned long)page | _PAGE_PRESENT | (write ? _PAGE_RW : 0) };
+}
+
+static inline bool pte_present(pte_t pte)
+{
+	return pte.pte & _PAGE_PRESENT;
+}
+
+static inline bool pte_write(pte_t pte)
+{
+	return pte.pte & _PAGE_RW;
+}
+
+static inline pte_t ptep_get(pte_t *ptep)
+{
+	return (pte_t){ READ_ONCE(ptep->pte) };
+}
+
+/* Stores of x86 are releases. */
+static inline void set_pte(pte_t *ptep, pte_t pte)
+{
+	__atomic_store_n(&ptep->pte, pte.pte, __ATOMIC_RELEASE);
+}
+
+#endif

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Customised: include/linux/sched.h, rcupdate.h. A task is a process; its
+ * threads share the struct, and each has one mm_users.
+ */
+#ifndef _LINUX_SCHED_H
+#define _LINUX_SCHED_H
+
+#include <linux/mm_types.h>
+
+#define PF_KTHREAD	1
+
+struct task_struct {
+	struct mm_struct *mm;
+	unsigned int flags;
+	int threads;
+	int killed;		/* SIGKILL is pending */
+	int oom_victim;
+	int doomed;		/* by somebody else than a session */
+	struct callback_head *works;
+	struct task_struct *next;
+};
+
+extern __thread struct task_struct *current;
+extern struct task_struct *processes;
+extern struct rw_semaphore rcu;
+
+/* A writer of what RCU protects locks it for writing: a grace period. */
+static inline void rcu_read_lock(void)
+{
+	down_read(&rcu);
+}
+
+static inline void rcu_read_unlock(void)
+{
+	up_read(&rcu);
+}
+
+#define for_each_process(p) \
+	for (p = processes; p; p = p->next)
+
+void cond_resched(void);
+
+#endif

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Stubbed: include/linux/sched/signal.h; there is SIGKILL. */
+#ifndef _LINUX_SCHED_SIGNAL_H
+#define _LINUX_SCHED_SIGNAL_H
+
+#include <linux/sched.h>
+
+#define SIGKILL		9
+#define SEND_SIG_PRIV	NULL
+enum pid_type { PIDTYPE_TGID };
+
+void do_send_sig_info(int sig, void *info, struct task_struct *p,
+		      enum pid_type type);
+
+static inline void send_sig(int sig, struct task_struct *p, int priv)
+{
+	do_send_sig_info(sig, SEND_SIG_PRIV, p, PIDTYPE_TGID);
+}
+
+static inline bool fatal_signal_pending(struct task_struct *p)
+{
+	return READ_ONCE(p->killed);
+}
+
+#endif

@@ -1,0 +1,835 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Customised: mm/memory.c, gup.c, khugepaged.c. Page tables and what changes
+ * them, in the order and under the locks of the kernel, with its hooks.
+ */
+#include <harness.h>
+#include <linux/mmap_lock.h>
+#include <linux/pgalloc.h>
+#include <linux/sched/signal.h>
+#include <asm/tlbflush.h>
+
+#include "internal.h"
+
+static long nr_failed_copies;
+
+/*
+ * Pages and page tables
+ */
+
+struct page *alloc_page(void)
+{
+	struct page *page;
+
+	if (should_failslab())
+		return NULL;
+	page = xzalloc(sizeof(*page));
+	page->refcount = 1;
+	page->exclusive = 1;
+	live_add(LIVE_PAGE, 1);
+	return page;
+}
+
+void get_page(struct page *page)
+{
+	BUG_ON(__atomic_fetch_add(&page->refcount, 1, __ATOMIC_RELAXED) <= 0);
+}
+
+static bool try_get_page(struct page *page)
+{
+	int count = READ_ONCE(page->refcount);
+
+	do {
+		if (!count)
+			return false;
+	} while (!__atomic_compare_exchange_n(&page->refcount, &count, count + 1,
+					      false, __ATOMIC_ACQ_REL,
+					      __ATOMIC_ACQUIRE));
+	return true;
+}
+
+void put_page(struct page *page)
+{
+	int count = __atomic_sub_fetch(&page->refcount, 1, __ATOMIC_ACQ_REL);
+
+	BUG_ON(count < 0);
+	if (count)
+		return;
+	BUG_ON(page->pincount);
+	free(page);
+	live_add(LIVE_PAGE, -1);
+}
+
+/* Like PageAnonExclusive() and page_count() == 1 of do_wp_page(). */
+static bool page_is_ours(struct page *page)
+{
+	return __atomic_load_n(&page->exclusive, __ATOMIC_ACQUIRE) ||
+	       __atomic_load_n(&page->refcount, __ATOMIC_ACQUIRE) == 1;
+}
+
+pgtable_t __pte_alloc_one(struct mm_struct *mm, gfp_t gfp)
+{
+	pgtable_t table;
+
+	might_sleep();
+	if (should_failslab())
+		return NULL;
+	table = xzalloc(sizeof(*table));
+	mutex_init(&table->ptl);
+	live_add(LIVE_TABLE, 1);
+	return table;
+}
+
+void pte_free(struct mm_struct *mm, pgtable_t table)
+{
+	mutex_destroy(&table->ptl);
+	for (int i = 0; i < PTRS_PER_PTE; i++)
+		BUG_ON(pte_present(table->pte[i]) && "a table is freed in use");
+	free(table);
+	live_add(LIVE_TABLE, -1);
+}
+
+pmd_t *mm_find_pmd(struct mm_struct *mm, unsigned long addr)
+{
+	return &mm->pmd[addr >> PMD_SHIFT];
+}
+
+void pmd_install(struct mm_struct *mm, pmd_t *pmd, pgtable_t *table)
+{
+	spinlock_t *ptl = pmd_lock(mm, pmd);
+
+	if (pmd_none(*pmd)) {
+		/* Release: the table is empty for all who see it. */
+		__atomic_store_n(&pmd->pmd, (unsigned long)*table |
+				 _PAGE_PRESENT | _PAGE_RW, __ATOMIC_RELEASE);
+		*table = NULL;
+	}
+	spin_unlock(ptl);
+}
+
+static unsigned long pmd_addr_end(unsigned long addr, unsigned long end)
+{
+	unsigned long boundary = (addr + PMD_SIZE) & PMD_MASK;
+
+	return boundary < end ? boundary : end;
+}
+
+/* The entry for @addr with its table locked; the mapping is locked. */
+static pte_t *pte_lock(struct mm_struct *mm, unsigned long addr, pgtable_t *table)
+{
+	pmd_t pmd = pmdp_get_lockless(mm_find_pmd(mm, addr));
+
+	if (!pmd_present(pmd))
+		return NULL;
+	*table = pmd_pgtable(pmd);
+	spin_lock(&(*table)->ptl);
+	return &(*table)->pte[(addr >> PAGE_SHIFT) % PTRS_PER_PTE];
+}
+
+/* Waits for GUP-fast, as the IPI of a flush does. */
+static void synchronize_gup_fast(void)
+{
+	down_write(&rcu);
+	up_write(&rcu);
+}
+
+/*
+ * fork
+ */
+
+/*
+ * One entry; both tables are locked. -EAGAIN: needs *@prealloc, for a pinned
+ * page.
+ */
+static int copy_one_pte(struct vm_area_struct *dst_vma,
+			struct vm_area_struct *src_vma, pte_t *dst_pte,
+			pte_t *src_pte, unsigned long addr, bool deferred,
+			struct page **prealloc)
+{
+	struct mm_struct *src_mm = src_vma->vm_mm;
+	pte_t pte = ptep_get(src_pte);
+	struct page *page = pte_page(pte);
+	const unsigned long nr = addr >> PAGE_SHIFT;
+
+	BUG_ON(pte_present(ptep_get(dst_pte)) && "copied twice");
+	if (!pte_present(pte))
+		return 0;
+
+	if (mm_flags_test(MMF_HAS_PINNED, src_mm) && READ_ONCE(page->pincount)) {
+		if (!*prealloc)
+			return -EAGAIN;
+		/* A thread may go on writing to it: what the child expects is this. */
+		stop_cpus(src_mm);
+		(*prealloc)->content = page->content;
+		resume_cpus(src_mm);
+		if (!deferred) {
+			dst_vma->vm_mm->shadow[nr] = (*prealloc)->content;
+			dst_vma->vm_mm->forked[nr] = true;
+		}
+		set_pte(dst_pte, mk_pte(*prealloc, src_vma->vm_flags & VM_WRITE));
+		*prealloc = NULL;
+		return 0;
+	}
+
+	get_page(page);
+	__atomic_store_n(&page->exclusive, 0, __ATOMIC_RELEASE);
+	set_pte(src_pte, mk_pte(page, false));
+	sched_point();
+	set_pte(dst_pte, mk_pte(page, false));
+	return 0;
+}
+
+static int __copy_pte_range(struct vm_area_struct *dst_vma,
+			    struct vm_area_struct *src_vma, pgtable_t dst,
+			    pgtable_t src, unsigned long addr,
+			    unsigned long end, bool deferred)
+{
+	const unsigned long start = addr;
+	struct page *prealloc = NULL;
+	bool pinned = false, reaped;
+	int ret;
+
+again:
+	ret = 0;
+	spin_lock(&dst->ptl);
+	spin_lock(&src->ptl);
+	for (; addr < end; addr += PAGE_SIZE) {
+		const int i = (addr >> PAGE_SHIFT) % PTRS_PER_PTE;
+
+		/* Here for the swap tables of copy_nonpresent_pte(). */
+		if (deferred && addr > start && should_failslab()) {
+			ret = -ENOMEM;
+			break;
+		}
+		ret = copy_one_pte(dst_vma, src_vma, &dst->pte[i], &src->pte[i],
+				   addr, deferred, &prealloc);
+		if (ret)
+			break;
+	}
+	reaped = deferred && mm_flags_test(MMF_UNSTABLE, src_vma->vm_mm);
+	spin_unlock(&src->ptl);
+	spin_unlock(&dst->ptl);
+	cond_resched();
+
+	if (reaped) {
+		ret = -EFAULT;
+	} else if (ret == -EAGAIN) {
+		pinned = true;
+		prealloc = alloc_page();
+		if (prealloc)
+			goto again;
+		ret = -ENOMEM;
+	}
+	if (prealloc)
+		put_page(prealloc);
+	if (!ret && !deferred && !pinned && end - start == PMD_SIZE)
+		async_pgtable_forget_pins(src_vma->vm_mm, src);
+	return ret;
+}
+
+int copy_pte_range_deferred(struct vm_area_struct *dst_vma,
+			    struct vm_area_struct *src_vma, pmd_t *dst_pmd,
+			    pmd_t *src_pmd, unsigned long addr,
+			    unsigned long end)
+{
+	const pmd_t dst = pmdp_get_lockless(dst_pmd);
+	const pmd_t src = pmdp_get_lockless(src_pmd);
+	int ret;
+
+	vma_assert_stabilised(src_vma);
+	BUG_ON(!pmd_present(src) && "a pending range has lost its table");
+	BUG_ON(pmd_table_write(src) && "a pending range is not protected");
+	ret = __copy_pte_range(dst_vma, src_vma, pmd_pgtable(dst),
+			       pmd_pgtable(src), addr, end, true);
+	BUG_ON(pmdp_get_lockless(src_pmd).pmd != src.pmd &&
+	       "a claimed range has changed");
+	if (ret)
+		__atomic_fetch_add(&nr_failed_copies, 1, __ATOMIC_RELAXED);
+	return ret;
+}
+
+static int copy_pte_range(struct vm_area_struct *dst_vma,
+			  struct vm_area_struct *src_vma, pmd_t *dst_pmd,
+			  pmd_t *src_pmd, unsigned long addr, unsigned long end)
+{
+	struct mm_struct *dst_mm = dst_vma->vm_mm;
+
+	if (pmd_none(pmdp_get_lockless(dst_pmd))) {
+		pgtable_t table = __pte_alloc_one(dst_mm, 0);
+
+		if (!table)
+			return -ENOMEM;
+		pmd_install(dst_mm, dst_pmd, &table);
+	}
+	return __copy_pte_range(dst_vma, src_vma, pmd_pgtable(*dst_pmd),
+				pmd_pgtable(pmdp_get_lockless(src_pmd)), addr,
+				end, false);
+}
+
+int copy_page_range(struct vm_area_struct *dst_vma,
+		    struct vm_area_struct *src_vma)
+{
+	struct mm_struct *dst_mm = dst_vma->vm_mm, *src_mm = src_vma->vm_mm;
+	unsigned long addr, next;
+	int ret = 0;
+
+	/* As raw_write_seqcount_begin(), and the barrier that x86 has anyway. */
+	__atomic_fetch_add(&src_mm->write_protect_seq, 1, __ATOMIC_SEQ_CST);
+	async_pgtable_dup_vma(dst_vma, src_vma);
+	for (addr = src_vma->vm_start; addr < src_vma->vm_end && !ret; addr = next) {
+		pmd_t *src_pmd = mm_find_pmd(src_mm, addr);
+
+		next = pmd_addr_end(addr, src_vma->vm_end);
+		if (pmd_none(pmdp_get_lockless(src_pmd)))
+			continue;
+		if (async_pgtable_defer(dst_vma, src_vma, src_pmd, addr, next))
+			continue;
+		ret = copy_pte_range(dst_vma, src_vma, mm_find_pmd(dst_mm, addr),
+				     src_pmd, addr, next);
+	}
+	__atomic_fetch_add(&src_mm->write_protect_seq, 1, __ATOMIC_SEQ_CST);
+	return ret;
+}
+
+/*
+ * Faults
+ */
+
+/* A page of its own for the entry, whose table is locked. */
+static void break_cow(struct vm_area_struct *vma, pte_t *pte, struct page *old,
+		      struct page *new, bool write)
+{
+	new->content = old->content;
+	set_pte(pte, (pte_t){ 0 });
+	flush_tlb_mm(vma->vm_mm);
+	set_pte(pte, mk_pte(new, write));
+}
+
+vm_fault_t handle_mm_fault(struct vm_area_struct *vma, unsigned long addr,
+			   unsigned int flags)
+{
+	const bool write = flags & FAULT_FLAG_WRITE;
+	struct mm_struct *mm = vma->vm_mm;
+	struct page *page, *old = NULL;
+	pgtable_t table;
+	vm_fault_t ret;
+	pmd_t *pmd;
+	pte_t *ptep, pte;
+
+	if (write && !(vma->vm_flags & VM_WRITE))
+		return VM_FAULT_SIGSEGV;
+	pmd = mm_find_pmd(mm, addr);
+	ret = async_pgtable_fault(vma, addr, flags, pmd);
+	if (ret)
+		return ret;
+
+	if (pmd_none(pmdp_get_lockless(pmd))) {
+		table = __pte_alloc_one(mm, 0);
+		if (!table)
+			return VM_FAULT_OOM;
+		pmd_install(mm, pmd, &table);
+		if (table)
+			pte_free(mm, table);
+	}
+	page = alloc_page();
+	if (!page)
+		return VM_FAULT_OOM;
+
+	ptep = pte_lock(mm, addr, &table);
+	pte = ptep_get(ptep);
+	if (!pte_present(pte)) {
+		set_pte(ptep, mk_pte(page, vma->vm_flags & VM_WRITE));
+		page = NULL;
+	} else if (write && !pte_write(pte)) {
+		old = pte_page(pte);
+		if (page_is_ours(old)) {
+			__atomic_store_n(&old->exclusive, 1, __ATOMIC_RELEASE);
+			set_pte(ptep, mk_pte(old, true));
+			old = NULL;
+		} else {
+			break_cow(vma, ptep, old, page, true);
+			page = NULL;
+		}
+	} else if ((flags & FAULT_FLAG_UNSHARE) &&
+		   !__atomic_load_n(&pte_page(pte)->exclusive, __ATOMIC_ACQUIRE)) {
+		old = pte_page(pte);
+		break_cow(vma, ptep, old, page, false);
+		page = NULL;
+	}
+	spin_unlock(&table->ptl);
+	if (page)
+		put_page(page);
+	if (old) {
+		synchronize_gup_fast();
+		put_page(old);
+	}
+	return 0;
+}
+
+/* A fault of current, under the lock of the VMA if that is free. */
+static vm_fault_t do_user_addr_fault(unsigned long addr, unsigned int flags)
+{
+	struct mm_struct *mm = current->mm;
+	struct vm_area_struct *vma = lock_vma_under_rcu(mm, addr);
+	vm_fault_t ret;
+
+	if (vma) {
+		ret = handle_mm_fault(vma, addr, flags);
+		vma_end_read(vma);
+		return ret;
+	}
+	mmap_read_lock(mm);
+	vma = vma_lookup(mm, addr);
+	ret = vma ? handle_mm_fault(vma, addr, flags) : VM_FAULT_SIGSEGV;
+	mmap_read_unlock(mm);
+	return ret;
+}
+
+static int user_access(unsigned long page, bool write, long value)
+{
+	while (!cpu_access(page, write, value)) {
+		vm_fault_t ret;
+
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		ret = do_user_addr_fault(page << PAGE_SHIFT,
+					 write ? FAULT_FLAG_WRITE : 0);
+		if (ret & VM_FAULT_SIGSEGV)
+			return -EFAULT;
+		if (ret & VM_FAULT_SIGBUS) {
+			BUG_ON(!fatal_signal_pending(current) &&
+			       "oracle: SIGBUS, but not killed");
+			return -EINTR;
+		}
+		sched_point();
+	}
+	return 0;
+}
+
+int user_write(unsigned long page, long value)
+{
+	return user_access(page, true, value);
+}
+
+int user_read(unsigned long page)
+{
+	return user_access(page, false, 0);
+}
+
+/*
+ * Changes of mappings
+ */
+
+/* Empties [@start, @end); what the user expects there is zero. */
+void zap_range(struct vm_area_struct *vma, unsigned long start,
+	       unsigned long end)
+{
+	struct mm_struct *mm = vma->vm_mm;
+	pgtable_t table;
+
+	for (unsigned long addr = start; addr < end; addr += PAGE_SIZE) {
+		const unsigned long nr = addr >> PAGE_SHIFT;
+		pte_t *ptep = pte_lock(mm, addr, &table);
+		pte_t pte;
+
+		if (!ptep)
+			continue;
+		pte = ptep_get(ptep);
+		if (pte_present(pte))
+			set_pte(ptep, (pte_t){ 0 });
+		__atomic_fetch_add(&mm->zapped[nr], 1, __ATOMIC_RELEASE);
+		flush_tlb_mm(mm);
+		mm->shadow[nr] = 0;
+		spin_unlock(&table->ptl);
+		if (pte_present(pte)) {
+			synchronize_gup_fast();
+			put_page(pte_page(pte));
+		}
+	}
+}
+
+static void set_pmd_none(struct mm_struct *mm, pmd_t *pmd)
+{
+	spinlock_t *ptl = pmd_lock(mm, pmd);
+
+	__atomic_store_n(&pmd->pmd, 0, __ATOMIC_RELEASE);
+	flush_tlb_mm(mm);
+	spin_unlock(ptl);
+	synchronize_gup_fast();
+}
+
+/* The tables of [@start, @end) that no mapping needs any more. */
+void free_tables(struct mm_struct *mm, unsigned long start, unsigned long end)
+{
+	for (unsigned long addr = start & PMD_MASK; addr < end; addr += PMD_SIZE) {
+		pmd_t *pmd = mm_find_pmd(mm, addr), old = pmdp_get_lockless(pmd);
+		struct vm_area_struct *vma;
+		bool used = false;
+
+		for (vma = mm->mmap; vma; vma = vma->vm_next)
+			used |= vma->vm_start < addr + PMD_SIZE && vma->vm_end > addr;
+		if (used || pmd_none(old))
+			continue;
+		set_pmd_none(mm, pmd);
+		pte_free(mm, pmd_pgtable(old));
+	}
+}
+
+/* mprotect(): what the flags do not permit any more. */
+void change_ptes(struct vm_area_struct *vma, unsigned long start,
+		 unsigned long end)
+{
+	struct mm_struct *mm = vma->vm_mm;
+	pgtable_t table;
+
+	for (unsigned long addr = start; addr < end; addr += PAGE_SIZE) {
+		pte_t *pte = pte_lock(mm, addr, &table);
+
+		if (!pte)
+			continue;
+		if (pte_present(ptep_get(pte)) && !(vma->vm_flags & VM_WRITE))
+			set_pte(pte, mk_pte(pte_page(ptep_get(pte)), false));
+		spin_unlock(&table->ptl);
+	}
+	flush_tlb_mm(mm);
+}
+
+/* mremap(): one whole table, to where there is an empty one. */
+void move_table(struct vm_area_struct *vma, unsigned long from,
+		struct vm_area_struct *new_vma, unsigned long to)
+{
+	struct mm_struct *mm = vma->vm_mm;
+	pgtable_t old_table, new_table;
+
+	for (unsigned long i = 0; i < PMD_SIZE; i += PAGE_SIZE) {
+		const unsigned long old = (from + i) >> PAGE_SHIFT;
+		const unsigned long new = (to + i) >> PAGE_SHIFT;
+		pte_t *old_pte = pte_lock(mm, from + i, &old_table);
+		pte_t *new_pte;
+
+		if (!old_pte)
+			return;
+		new_pte = pte_lock(mm, to + i, &new_table);
+		async_pgtable_note_move(mm, new_table);
+		set_pte(new_pte, ptep_get(old_pte));
+		set_pte(old_pte, (pte_t){ 0 });
+		__atomic_fetch_add(&mm->zapped[old], 1, __ATOMIC_RELEASE);
+		__atomic_fetch_add(&mm->zapped[new], 1, __ATOMIC_RELEASE);
+		flush_tlb_mm(mm);
+		mm->shadow[new] = mm->shadow[old];
+		mm->shadow[old] = 0;
+		spin_unlock(&new_table->ptl);
+		spin_unlock(&old_table->ptl);
+	}
+}
+
+/* khugepaged and MADV_COLLAPSE, as far as they replace a page table. */
+int collapse(struct mm_struct *mm, unsigned long addr, bool settle)
+{
+	const unsigned long end = addr + PMD_SIZE;
+	struct vm_area_struct *vma;
+	pgtable_t old, new;
+	int ret = -EAGAIN;
+	pmd_t *pmd;
+
+	if (!mmget_not_zero(mm))
+		return -EFAULT;
+	if (settle) {
+		mmap_read_lock(mm);
+		vma = vma_lookup(mm, addr);
+		if (vma)
+			async_pgtable_settle(vma, addr, end,
+					     ASYNC_PGTABLE_HOOK_COLLAPSE);
+		mmap_read_unlock(mm);
+	}
+	new = __pte_alloc_one(mm, 0);
+	if (!new)
+		goto out;
+	mmap_write_lock(mm);
+	vma = vma_lookup(mm, addr);
+	pmd = mm_find_pmd(mm, addr);
+	if (!vma || vma->vm_start > addr || vma->vm_end < end ||
+	    pmd_none(pmdp_get_lockless(pmd)) ||
+	    async_pgtable_busy(vma, addr, end, ASYNC_PGTABLE_HOOK_KHUGEPAGED))
+		goto unlock;
+	vma_start_write(vma);
+	old = pmd_pgtable(pmdp_get_lockless(pmd));
+	set_pmd_none(mm, pmd);
+	spin_lock(&old->ptl);
+	for (int i = 0; i < PTRS_PER_PTE; i++) {
+		set_pte(&new->pte[i], ptep_get(&old->pte[i]));
+		set_pte(&old->pte[i], (pte_t){ 0 });
+	}
+	spin_unlock(&old->ptl);
+	if (ptdesc_test_pinned(old))
+		ptdesc_set_pinned(new);
+	pte_free(mm, old);
+	pmd_install(mm, pmd, &new);
+	BUG_ON(new);
+	ret = 0;
+unlock:
+	mmap_write_unlock(mm);
+	if (new)
+		pte_free(mm, new);
+out:
+	mmput(mm);
+	return ret;
+}
+
+void oom_reap(struct mm_struct *mm)
+{
+	struct vm_area_struct *vma;
+
+	if (!mmget_not_zero(mm))
+		return;
+	mm_flags_set(MMF_UNSTABLE, mm);
+	mmap_read_lock(mm);
+	async_pgtable_abort(mm);
+	for (vma = mm->mmap; vma; vma = vma->vm_next)
+		zap_range(vma, vma->vm_start, vma->vm_end);
+	mmap_read_unlock(mm);
+	mmput_async(mm);
+}
+
+/*
+ * GUP
+ */
+
+/*
+ * The page at @addr, with its table locked, after faults if need be. As
+ * follow_page_pte(), this looks at the PTE, not at the entry above it.
+ */
+static int follow_page(struct vm_area_struct *vma, unsigned long addr,
+		       unsigned int flags, pgtable_t *table, struct page **page)
+{
+	for (;;) {
+		unsigned int fault = flags & FOLL_WRITE ? FAULT_FLAG_WRITE : 0;
+		vm_fault_t ret;
+		pte_t *ptep, pte;
+		int err;
+
+		if (current && fatal_signal_pending(current))
+			return -EINTR;
+		err = async_pgtable_gup(vma, addr, flags);
+		if (err == -EAGAIN) {
+			BUG_ON(!(flags & FOLL_NOWAIT));
+			/* With locks held: whoever copies needs none of them. */
+			give_way();
+			continue;
+		}
+		if (err)
+			return err;
+
+		ptep = pte_lock(vma->vm_mm, addr, table);
+		if (ptep) {
+			pte = ptep_get(ptep);
+			*page = pte_page(pte);
+			if (pte_present(pte) && (flags & FOLL_PIN) &&
+			    !(flags & FOLL_WRITE) &&
+			    !__atomic_load_n(&(*page)->exclusive, __ATOMIC_ACQUIRE))
+				fault = FAULT_FLAG_UNSHARE;
+			else if (pte_present(pte) &&
+				 (pte_write(pte) || !(flags & FOLL_WRITE)))
+				return 0;
+			spin_unlock(&(*table)->ptl);
+		}
+		ret = handle_mm_fault(vma, addr, fault);
+		if (ret & (VM_FAULT_SIGBUS | VM_FAULT_SIGSEGV))
+			return -EFAULT;
+		sched_point();
+	}
+}
+
+/* ptrace and /proc/PID/mem: completes the page first, if @mm is a child. */
+int remote_read(struct mm_struct *mm, unsigned long page)
+{
+	const unsigned long addr = page << PAGE_SHIFT;
+	struct vm_area_struct *vma;
+	int ret = -EFAULT;
+	pgtable_t table;
+	pte_t *ptep;
+
+	if (!mmget_not_zero(mm))
+		return -EFAULT;
+	mmap_read_lock(mm);
+	vma = vma_lookup(mm, addr);
+	if (vma)
+		ret = async_pgtable_pull(vma, addr, addr + PAGE_SIZE,
+					 ASYNC_PGTABLE_HOOK_FOLIO_WALK);
+	if (!ret) {
+		ptep = pte_lock(mm, addr, &table);
+		stop_cpus(mm);
+		if (mm_flags_test(MMF_UNSTABLE, mm))
+			ret = -EFAULT;
+		else if (!ptep || !pte_present(ptep_get(ptep)))
+			BUG_ON(mm->shadow[page] && "oracle: a page is missing");
+		else
+			BUG_ON(pte_page(ptep_get(ptep))->content != mm->shadow[page] &&
+			       "oracle: a debugger sees something else");
+		resume_cpus(mm);
+		if (ptep)
+			spin_unlock(&table->ptl);
+	}
+	mmap_read_unlock(mm);
+	mmput(mm);
+	return ret;
+}
+
+int remote_write(struct mm_struct *mm, unsigned long page, long value,
+		 unsigned int gup_flags)
+{
+	const unsigned long addr = page << PAGE_SHIFT;
+	struct vm_area_struct *vma;
+	int ret = -EFAULT;
+	pgtable_t table;
+	struct page *p;
+
+	if (!mmget_not_zero(mm))
+		return -EFAULT;
+	mmap_read_lock(mm);
+	vma = vma_lookup(mm, addr);
+	if (vma)
+		ret = follow_page(vma, addr, gup_flags | FOLL_WRITE, &table, &p);
+	if (!ret) {
+		stop_cpus(mm);
+		p->content = mm->shadow[page] = value;
+		resume_cpus(mm);
+		spin_unlock(&table->ptl);
+	}
+	mmap_read_unlock(mm);
+	mmput(mm);
+	return ret;
+}
+
+static void unpin(struct page *page)
+{
+	__atomic_fetch_sub(&page->pincount, 1, __ATOMIC_RELEASE);
+	put_page(page);
+}
+
+static struct page *gup_fast(struct mm_struct *mm, unsigned long nr,
+			     unsigned int flags)
+{
+	pmd_t *pmdp = &mm->pmd[nr / PTRS_PER_PTE], pmd;
+	struct page *page = NULL;
+	unsigned int seq;
+	pte_t *ptep, pte;
+
+	rcu_read_lock();
+	seq = __atomic_load_n(&mm->write_protect_seq, __ATOMIC_ACQUIRE);
+	pmd = pmdp_get_lockless(pmdp);
+	if ((seq & 1) || !pmd_present(pmd) ||
+	    async_pgtable_gup_fast_bail(pmd, flags & (FOLL_WRITE | FOLL_PIN)))
+		goto out;
+	if (flags & FOLL_PIN)
+		async_pgtable_note_pin(pmd_pgtable(pmd));
+	sched_point();
+	ptep = &pmd_pgtable(pmd)->pte[nr % PTRS_PER_PTE];
+	pte = ptep_get(ptep);
+	if (!pte_present(pte) || ((flags & FOLL_WRITE) && !pte_write(pte)))
+		goto out;
+	page = pte_page(pte);
+	if (!try_get_page(page)) {
+		page = NULL;
+		goto out;
+	}
+	__atomic_fetch_add(&page->pincount, 1, __ATOMIC_SEQ_CST);
+	sched_point();
+	if (pmdp_get_lockless(pmdp).pmd != pmd.pmd || ptep_get(ptep).pte != pte.pte ||
+	    !__atomic_load_n(&page->exclusive, __ATOMIC_ACQUIRE) ||
+	    __atomic_load_n(&mm->write_protect_seq, __ATOMIC_SEQ_CST) != seq) {
+		unpin(page);
+		page = NULL;
+	}
+out:
+	rcu_read_unlock();
+	return page;
+}
+
+int pin_user_page(unsigned long nr, unsigned int gup_flags, bool fast,
+		  struct pin *pin)
+{
+	const unsigned long addr = nr << PAGE_SHIFT;
+	struct mm_struct *mm = current->mm;
+	struct vm_area_struct *vma;
+	pgtable_t table;
+	int ret = -EFAULT;
+
+	mm_flags_set(MMF_HAS_PINNED, mm);
+	if (async_pgtable_pins_unknown())
+		mm_flags_set(MMF_PINS_UNKNOWN, mm);
+	pin->nr = nr;
+	pin->zapped = READ_ONCE(mm->zapped[nr]);
+	pin->page = fast ? gup_fast(mm, nr, gup_flags) : NULL;
+	if (pin->page)
+		return 0;
+
+	mmap_read_lock(mm);
+	vma = vma_lookup(mm, addr);
+	if (vma)
+		ret = follow_page(vma, addr, gup_flags, &table, &pin->page);
+	if (!ret) {
+		async_pgtable_note_pin(table);
+		get_page(pin->page);
+		__atomic_fetch_add(&pin->page->pincount, 1, __ATOMIC_SEQ_CST);
+		pin->zapped = READ_ONCE(mm->zapped[nr]);
+		spin_unlock(&table->ptl);
+	}
+	mmap_read_unlock(mm);
+	return ret;
+}
+
+/*
+ * A device accesses what it has pinned: the page that the process has there,
+ * unless that has been unmapped since.
+ */
+static void device_access(struct pin *pin, bool write, long value)
+{
+	const unsigned long addr = pin->nr << PAGE_SHIFT;
+	struct mm_struct *mm = current->mm;
+	pgtable_t table;
+	pte_t *ptep;
+
+	mmap_read_lock(mm);
+	ptep = vma_lookup(mm, addr) ? pte_lock(mm, addr, &table) : NULL;
+	if (ptep && !is_killed() && READ_ONCE(mm->zapped[pin->nr]) == pin->zapped) {
+		BUG_ON(pte_page(ptep_get(ptep)) != pin->page &&
+		       "oracle: a pinned page was replaced");
+		stop_cpus(mm);
+		BUG_ON(pin->page->content != mm->shadow[pin->nr] &&
+		       "oracle: a device sees something else");
+		if (write)
+			pin->page->content = mm->shadow[pin->nr] = value;
+		resume_cpus(mm);
+	}
+	if (ptep)
+		spin_unlock(&table->ptl);
+	mmap_read_unlock(mm);
+}
+
+void device_write(struct pin *pin, long value)
+{
+	device_access(pin, true, value);
+}
+
+void device_read(struct pin *pin)
+{
+	device_access(pin, false, 0);
+}
+
+void unpin_user_page(struct pin *pin)
+{
+	unpin(pin->page);
+}
+
+bool is_protected(unsigned long page)
+{
+	pmd_t pmd = pmdp_get_lockless(&current->mm->pmd[page / PTRS_PER_PTE]);
+
+	return pmd_present(pmd) && !pmd_table_write(pmd);
+}
+
+long failed_copies(void)
+{
+	return __atomic_exchange_n(&nr_failed_copies, 0, __ATOMIC_RELAXED);
+}

@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Customised: kernel/fork.c, exit.c, signal.c, task_work.c, sysctl.c,
+ * mm/vmstat.c, lib/fault-inject.c.
+ */
+#include <harness.h>
+#include <linux/sched/signal.h>
+#include <linux/sysctl.h>
+#include <linux/task_work.h>
+#include <linux/tracepoint.h>
+
+__thread struct task_struct *current;
+struct task_struct *processes;
+struct rw_semaphore rcu = {
+	.os = PTHREAD_RWLOCK_INITIALIZER,
+	.writers = { .os = PTHREAD_MUTEX_INITIALIZER },
+};
+
+static struct task_struct kthread_task = { .flags = PF_KTHREAD };
+
+struct task_struct *kthread(void)
+{
+	return &kthread_task;
+}
+
+void current_is_kthread(void)
+{
+	current = kthread();
+}
+
+struct task_struct *current_process(void)
+{
+	return current;
+}
+
+/*
+ * Counters
+ */
+
+static long events[NR_VM_EVENT_ITEMS];
+static int live_objects[NR_LIVE];
+
+void count_vm_events(enum vm_event_item event, long nr)
+{
+	__atomic_fetch_add(&events[event], nr, __ATOMIC_RELAXED);
+}
+
+long vm_events(enum vm_event_item event)
+{
+	return __atomic_load_n(&events[event], __ATOMIC_RELAXED);
+}
+
+void reset_machine(void)
+{
+	for (int i = 0; i < NR_VM_EVENT_ITEMS; i++)
+		__atomic_store_n(&events[i], 0, __ATOMIC_RELAXED);
+	for (int i = 0; i < NR_LIVE; i++)
+		BUG_ON(live(i) && "something has leaked");
+	BUG_ON(processes);
+	BUG_ON(write_sysctl(1));
+	async_pgtable_used.key.enabled = 0;
+	async_pgtable_pins_noted.key.enabled = 0;
+	failed_copies();
+	fail_nth(0);
+	current = kthread();
+}
+
+int live(enum live what)
+{
+	return __atomic_load_n(&live_objects[what], __ATOMIC_RELAXED);
+}
+
+void live_add(enum live what, int nr)
+{
+	__atomic_fetch_add(&live_objects[what], nr, __ATOMIC_RELAXED);
+}
+
+/*
+ * Allocation failures
+ */
+
+static unsigned int fail_at, allocations;
+
+void fail_nth(unsigned int nth)
+{
+	__atomic_store_n(&allocations, 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&fail_at, nth, __ATOMIC_RELAXED);
+}
+
+bool failed_nth(void)
+{
+	const unsigned int at = __atomic_load_n(&fail_at, __ATOMIC_RELAXED);
+
+	return at && __atomic_load_n(&allocations, __ATOMIC_RELAXED) >= at;
+}
+
+bool should_failslab(void)
+{
+	const unsigned int at = __atomic_load_n(&fail_at, __ATOMIC_RELAXED);
+
+	return at && __atomic_add_fetch(&allocations, 1, __ATOMIC_RELAXED) == at;
+}
+
+/*
+ * Signals and works
+ */
+
+void cond_resched(void)
+{
+	might_sleep();
+	sched_point();
+}
+
+void harness_trace(const char *event, struct mm_struct *mm)
+{
+	if (!strcmp(event, "async_pgtable_fail"))
+		__atomic_store_n(&mm->failed, 1, __ATOMIC_RELEASE);
+	sched_point();
+}
+
+void do_send_sig_info(int sig, void *info, struct task_struct *p,
+		      enum pid_type type)
+{
+	BUG_ON(!(p->flags & PF_KTHREAD) && !READ_ONCE(p->doomed) && p->mm &&
+	       !__atomic_load_n(&p->mm->failed, __ATOMIC_ACQUIRE) &&
+	       "oracle: a process is killed that has done nothing");
+	__atomic_store_n(&p->killed, 1, __ATOMIC_RELEASE);
+}
+
+void kill_process(struct task_struct *task)
+{
+	WRITE_ONCE(task->doomed, 1);
+	do_send_sig_info(SIGKILL, SEND_SIG_PRIV, task, PIDTYPE_TGID);
+}
+
+struct mm_struct *get_nth_mm(unsigned int nth, bool kill, bool oom)
+{
+	struct mm_struct *mm = NULL;
+	struct task_struct *p;
+	unsigned int nr = 0;
+
+	rcu_read_lock();
+	for_each_process(p)
+		nr++;
+	p = processes;
+	for (unsigned int i = nr ? nth % nr : 0; i; i--)
+		p = p->next;
+	if (p) {
+		mm = p->mm;
+		mmgrab(mm);
+		if (oom)
+			WRITE_ONCE(p->oom_victim, 1);
+		if (kill)
+			kill_process(p);
+	}
+	rcu_read_unlock();
+	return mm;
+}
+
+bool is_killed(void)
+{
+	return fatal_signal_pending(current);
+}
+
+int task_work_add(struct task_struct *task, struct callback_head *work,
+		  enum task_work_notify_mode mode)
+{
+	work->next = task->works;
+	task->works = work;
+	return 0;
+}
+
+/* Only the first thread of a process has works. */
+void task_work_run(void)
+{
+	struct callback_head *work;
+
+	while ((work = current->works)) {
+		current->works = work->next;
+		work->func(work);
+	}
+}
+
+/*
+ * Processes
+ */
+
+static struct task_struct *new_task(struct mm_struct *mm)
+{
+	struct task_struct *task = xzalloc(sizeof(*task));
+
+	task->mm = mm;
+	task->threads = 1;
+	live_add(LIVE_TASK, 1);
+	return task;
+}
+
+static void publish_task(struct task_struct *task)
+{
+	down_write(&rcu);
+	task->next = processes;
+	processes = task;
+	up_write(&rcu);
+}
+
+struct task_struct *first_process(void)
+{
+	struct mm_struct *mm = mm_alloc();
+	struct task_struct *task = new_task(mm);
+
+	publish_task(task);
+	return task;
+}
+
+/* A child, which somebody must enter; or NULL without memory. */
+struct task_struct *copy_process(u64 clone_flags, bool fail_late)
+{
+	struct mm_struct *oldmm = current->mm, *mm = mm_alloc();
+	struct task_struct *task;
+
+	if (!mm)
+		return NULL;
+	async_pgtable_dup_begin(mm, oldmm, clone_flags);
+	if (dup_mmap(mm, oldmm) || fail_late ||
+	    fatal_signal_pending(current)) {
+		mmput(mm);
+		return NULL;
+	}
+	task = new_task(mm);
+	async_pgtable_attach(task);
+	publish_task(task);
+	return task;
+}
+
+void add_thread(struct task_struct *task)
+{
+	__atomic_fetch_add(&task->threads, 1, __ATOMIC_RELAXED);
+	BUG_ON(!mmget_not_zero(task->mm));
+}
+
+void enter_process(struct task_struct *task)
+{
+	current = task;
+	cpu_attach(task->mm);
+}
+
+/* As do_exit(): the mm first, then the works that are left. */
+void leave_process(void)
+{
+	struct task_struct *task = current, **p;
+	struct mm_struct *mm = task->mm;
+
+	cpu_detach();
+	if (__atomic_sub_fetch(&task->threads, 1, __ATOMIC_ACQ_REL)) {
+		mmput(mm);
+		current = kthread();
+		return;
+	}
+	down_write(&rcu);
+	for (p = &processes; *p != task; p = &(*p)->next)
+		;
+	*p = task->next;
+	task->mm = NULL;
+	up_write(&rcu);
+	mmput(mm);
+	task_work_run();
+	free(task);
+	live_add(LIVE_TASK, -1);
+	current = kthread();
+}
+
+/*
+ * sysctl
+ */
+
+int sysctl_vals[] = { 0, 2 };
+const struct ctl_table *harness_sysctl;
+
+int proc_dointvec_minmax(const struct ctl_table *table, int write,
+			 void *buffer, size_t *lenp, loff_t *ppos)
+{
+	const int value = *(int *)buffer;
+
+	if (write && (value < *(int *)table->extra1 || value > *(int *)table->extra2))
+		return -EINVAL;
+	if (write)
+		WRITE_ONCE(*(int *)table->data, value);
+	else
+		*(int *)buffer = READ_ONCE(*(int *)table->data);
+	return 0;
+}
+
+int write_sysctl(int value)
+{
+	return harness_sysctl->proc_handler(harness_sysctl, 1, &value, NULL, NULL);
+}
