@@ -4,6 +4,7 @@
 BUILD  ?= build
 CACHE  ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/async-pgtable
 CONFIG ?= base
+FUZZ_SECONDS ?= 600
 export KSRC MEM CPUS DEMO_MB ACCEL
 export VM_CMD := $(value CMD)
 export BUILD := $(abspath $(BUILD))
@@ -15,6 +16,7 @@ help: ## this list
 	@echo
 	@echo 'Variables: CONFIG=base|test|debug|kasan|off|norust MEM=2G CPUS=2 CMD= KSRC= BUILD=build'
 	@echo '           CACHE=~/.cache/async-pgtable DEMO_MB=1024 ACCEL=auto|tcg|kvm TIMEOUT=3600'
+	@echo '           FUZZ_SECONDS=600'
 
 .DEFAULT_GOAL := help
 
@@ -41,6 +43,12 @@ check-litmus: ## hand-overs between Rust, C and CPUs under the kernel's memory m
 
 check-rust: ## rustfmtcheck, CLIPPY=1 and rustdoc inside the kernel tree (3 minutes)
 	@tools/check-rust
+
+check-harness: ## the C side with the core in user space: sanitizers, and planted bugs (5 minutes)
+	@tools/check-harness
+
+fuzz: ## random programs for the same, for FUZZ_SECONDS
+	@tools/fuzz $(FUZZ_SECONDS)
 
 coverage: ## lines of the Rust core that no host test reaches
 	@tools/coverage
@@ -88,4 +96,4 @@ clean: ## remove kernels, logs and host builds; keeps BUILD/linux
 clean-tree: ## remove BUILD/linux, unless it holds work that is not in patches/
 	@tools/clean --tree
 
-.PHONY: help deps demo test check check-hooks check-models check-litmus check-rust coverage kernel vm selftests soak bench fetch apply sync export check-sync check-series check-each clean clean-tree
+.PHONY: help deps demo test check check-hooks check-models check-litmus check-rust check-harness fuzz coverage kernel vm selftests soak bench fetch apply sync export check-sync check-series check-each clean clean-tree

@@ -84,6 +84,14 @@ find_llvm() {
 	return 1
 }
 
+# The sanitizers' runtime of that clang, for tools/check-harness and fuzz
+find_sanitizers() {
+	find_llvm || return 1
+	compgen -G "$("clang$LLVM_SUFFIX" -print-resource-dir)/lib/*/libclang_rt.asan*.a" >/dev/null && return
+	problem="clang$LLVM_SUFFIX has no sanitizers: make deps installs libclang-rt$LLVM_SUFFIX-dev"
+	return 1
+}
+
 find_toolchain() {
 	problem=''
 	find_rustc && find_bindgen && find_libclang || return 1

@@ -2,6 +2,8 @@
 
 //! The machine of `shim/`, as far as programs use it, and what must be true of it in the end.
 
+use std::sync;
+
 use crate::{
     bindings::{self, *},
     ffi::c_void,
@@ -178,6 +180,9 @@ pub struct Outcome {
 /// Runs `body` on a machine without processes, and sees that it leaves none behind, and that the
 /// counters fit. With a `schedule` one thread runs at a time, as its bytes say.
 pub fn run_on_machine(fail_at: u32, schedule: Option<&[u8]>, body: impl FnOnce()) -> Outcome {
+    // There is one machine, and tests run in threads. What another one has left is reset.
+    static MACHINE: sync::Mutex<()> = sync::Mutex::new(());
+    let _machine = MACHINE.lock().unwrap_or_else(sync::PoisonError::into_inner);
     // SAFETY: Nothing else is on the machine.
     unsafe {
         reset_machine();
