@@ -12,7 +12,8 @@
 //! | the rest          | the schedule, see `shim/sched.c` |
 //!
 //! A fork makes a process whose first thread is the next one that has not begun. Each thread does
-//! what is its, then the first one of a process looks at all of its memory and writes to all.
+//! what is its, then the first one of a process looks at all of its memory and writes to all,
+//! unless it exits before.
 
 use std::{
     env,
@@ -99,7 +100,7 @@ pub enum Op {
     Dma,
     /// Starts another thread.
     Clone,
-    /// Ends.
+    /// Ends; the first thread of a process without a look at its memory.
     Exit,
     /// Lets others run.
     Yield,
@@ -278,12 +279,17 @@ impl Running {
 
     /// The steps of one thread, which is the `slot`th of its process.
     fn work(self: Arc<Self>, thread: usize, slot: usize, mut others: Vec<Thread>) {
+        let mut exited = false;
         for &step in &self.program.steps[thread] {
             if self.trace {
                 eprintln!("thread {thread}: {step:?}");
             }
             // SAFETY: In a process.
-            if unsafe { is_killed() } || step.op == Op::Exit {
+            if unsafe { is_killed() } {
+                break;
+            }
+            if step.op == Op::Exit {
+                exited = true;
                 break;
             }
             if step.op == Op::Clone {
@@ -299,7 +305,7 @@ impl Running {
         for other in others {
             other.join();
         }
-        if slot == 0 {
+        if slot == 0 && !exited {
             self.look_at_all();
         }
     }

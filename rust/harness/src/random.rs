@@ -46,7 +46,7 @@ const WEIGHTS: [(Op, usize); 22] = [
     (Op::Reap, 1),
     (Op::Dma, 4),
     (Op::Clone, 3),
-    (Op::Exit, 1),
+    (Op::Exit, 3),
     (Op::Yield, 6),
     (Op::Sysctl, 1),
     (Op::Prctl, 1),
