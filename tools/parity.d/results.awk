@@ -35,7 +35,12 @@ function put(outcome, name) {
 		outcome = "skip"
 	else if (tolower(line) ~ /# *(xfail|todo)/)
 		outcome = "xfail"
+	reason = line
 	sub(/[ \t]*#.*/, "", line)
+	if (line ~ /^[ -]*$/) {		# kselftest.h has the name behind # SKIP
+		line = reason
+		sub(/^[^#]*# *[A-Za-z]*[: ]*/, "", line)
+	}
 	put(outcome, line)
 }
 
