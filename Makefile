@@ -63,6 +63,9 @@ vm: ## run CMD in a guest that boots CONFIG (no CMD: a shell)
 selftests: ## build and run the kernel selftests of the feature in a guest
 	@ci/run kernel-test selftest-mm selftest-clone3
 
+parity: ## other people's tests with every fork async and with none, compared (hours)
+	@tools/parity
+
 soak: ## torture and failure injection for hours; tools/soak has the parameters
 	@tools/soak
 
@@ -96,4 +99,4 @@ clean: ## remove kernels, logs and host builds; keeps BUILD/linux
 clean-tree: ## remove BUILD/linux, unless it holds work that is not in patches/
 	@tools/clean --tree
 
-.PHONY: help deps demo test check check-hooks check-models check-litmus check-rust check-harness fuzz coverage kernel vm selftests soak bench fetch apply sync export check-sync check-series check-each clean clean-tree
+.PHONY: help deps demo test check check-hooks check-models check-litmus check-rust check-harness fuzz coverage kernel vm selftests parity soak bench fetch apply sync export check-sync check-series check-each clean clean-tree

@@ -1,0 +1,61 @@
+#!/usr/bin/awk -f
+# The results in the output of one program, a line each: outcome, tab, test.
+# Reads KTAP, TAP (a line that sums up the ones above it is not a test) and what
+# Redis' runtest prints; the exit status is one more, from -v rc=N.
+# Numbers that change from run to run (addresses, process ids) become N.
+
+function put(outcome, name) {
+	gsub(/\t/, " ", name)
+	gsub(/\033\[[0-9;]*m/, "", name)
+	gsub(/0x[0-9a-fA-F]+/, "N", name)
+	gsub(/[0-9][0-9][0-9][0-9][0-9]+/, "N", name)
+	sub(/^[ -]+/, "", name)
+	sub(/[ ]+$/, "", name)
+	if (name == "")
+		name = "unnamed"
+	if (seen[name]++)
+		name = name " [" seen[name] "]"
+	print outcome "\t" name
+}
+
+{ sub(/\r$/, "") }
+
+/^ *(not )?ok([ \t]|$)/ {
+	match($0, /^ */)
+	depth = RLENGTH
+	sums_up = (previous > depth)
+	previous = depth
+	if (sums_up)
+		next
+	line = substr($0, depth + 1)
+	outcome = line ~ /^not/ ? "not ok" : "ok"
+	sub(/^(not )?ok[ \t]*/, "", line)
+	sub(/^[0-9]+/, "", line)
+	if (tolower(line) ~ /# *skip/)
+		outcome = "skip"
+	else if (tolower(line) ~ /# *(xfail|todo)/)
+		outcome = "xfail"
+	reason = line
+	sub(/[ \t]*#.*/, "", line)
+	if (line ~ /^[ -]*$/) {		# kselftest.h has the name behind # SKIP
+		line = reason
+		sub(/^[^#]*# *[A-Za-z]*[: ]*/, "", line)
+	}
+	put(outcome, line)
+}
+
+/^Bail out!/ { put("not ok", "bail out") }
+
+# [ok]: name (12 ms), [err]: name in tests/...
+{ plain = $0; gsub(/\033\[[0-9;]*m/, "", plain) }
+plain ~ /^\[(ok|err|exception|timeout|ignore|skip)\]: / {
+	outcome = plain
+	sub(/^\[/, "", outcome)
+	sub(/\].*/, "", outcome)
+	sub(/^\[[a-z]+\]: /, "", plain)
+	sub(/ \([0-9]+ ms\)$/, "", plain)
+	sub(/ in tests\/.*/, "", plain)
+	put(outcome == "ok" ? "ok" : outcome ~ /ignore|skip/ ? "skip" : "not ok", plain)
+}
+
+END { print (rc == 0 ? "ok" : rc == 4 ? "skip" : rc == 137 ? "timeout" : "exit " rc) "\texit status" }
