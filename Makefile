@@ -60,8 +60,8 @@ vm: ## run CMD in a guest that boots CONFIG (no CMD: a shell)
 	@set -- -k $(CONFIG) $(if $(MEM),-m $(MEM)) $(if $(CPUS),-c $(CPUS)) $(if $(TIMEOUT),-t $(TIMEOUT)); \
 	if [ -n "$$VM_CMD" ]; then tools/vm/run "$$@" -- "$$VM_CMD"; else tools/vm/run "$$@"; fi
 
-selftests: ## build and run the kernel selftests of the feature in a guest
-	@ci/run kernel-test selftest-mm selftest-clone3
+selftests: ## KUnit and the kernel selftests of the feature, in guests (CONFIG=test|debug|kasan)
+	@TEST_CONFIG=$(if $(filter file,$(origin CONFIG)),test,$(CONFIG)) ci/run kernel-test kunit selftest-mm selftest-clone3
 
 parity: ## other people's tests with every fork async and with none, compared (hours)
 	@tools/parity
