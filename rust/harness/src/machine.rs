@@ -7,6 +7,7 @@ use std::sync;
 use crate::{
     bindings::{self, *},
     ffi::c_void,
+    new_mutex,
     sync::Mutex,
 };
 
@@ -59,7 +60,7 @@ impl Threads {
     /// None.
     #[expect(clippy::new_without_default, reason = "it is not a value")]
     pub fn new() -> Self {
-        Self(Mutex::new(Vec::new()))
+        Self(new_mutex!(Vec::new()))
     }
 
     /// Leaves `thread` to whoever calls [`join`](Self::join).

@@ -7,7 +7,7 @@ pub mod atomic;
 mod lock;
 
 pub(crate) use lock::might_sleep;
-pub use lock::{Backend, CondVar, Guard, Lock, Mutex, SpinLock};
+pub use lock::{Backend, CondVar, Guard, Lock, LockClassKey, Mutex, SpinLock};
 
 use core::{
     mem::MaybeUninit,

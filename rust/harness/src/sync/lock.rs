@@ -5,8 +5,10 @@
 
 use core::{
     cell::UnsafeCell,
+    ffi::CStr,
     marker::PhantomData,
     ops::{Deref, DerefMut},
+    pin::Pin,
 };
 
 use crate::bindings;
@@ -68,6 +70,9 @@ pub(crate) fn might_sleep() {
     unsafe { bindings::might_sleep() }
 }
 
+/// A class of locks for lockdep. Nothing here tells one from another.
+pub struct LockClassKey;
+
 /// A lock and what it protects.
 ///
 /// # Invariants
@@ -86,7 +91,7 @@ unsafe impl<T: Send, B: Backend> Sync for Lock<T, B> {}
 
 impl<T, B: Backend> Lock<T, B> {
     /// An initializer of a lock. In the kernel this is not the lock itself.
-    pub fn new(t: T) -> Self {
+    pub fn new(t: T, _name: &'static CStr, _class: Pin<&'static LockClassKey>) -> Self {
         let raw = Box::<UnsafeCell<bindings::mutex>>::default();
         // SAFETY: The memory is ours.
         unsafe { bindings::mutex_init(raw.get()) };
@@ -184,11 +189,11 @@ impl Drop for CondVar {
     }
 }
 
-/// A spinlock with a name for lockdep.
+/// The class of a lock, as a static of the place where this is.
 #[macro_export]
-macro_rules! new_spinlock {
-    ($inner:expr $(, $name:literal)? $(,)?) => {
-        $crate::sync::SpinLock::new($inner)
+macro_rules! static_lock_class {
+    () => {
+        ::core::pin::Pin::new(&$crate::sync::LockClassKey)
     };
 }
 
@@ -196,7 +201,7 @@ macro_rules! new_spinlock {
 #[macro_export]
 macro_rules! new_mutex {
     ($inner:expr $(, $name:literal)? $(,)?) => {
-        $crate::sync::Mutex::new($inner)
+        $crate::sync::Mutex::new($inner, c"", $crate::static_lock_class!())
     };
 }
 

@@ -11,8 +11,10 @@ use shuttle::sync as imp;
 use std::sync as imp;
 
 use core::{
+    ffi::CStr,
     marker::PhantomData,
     ops::{Deref, DerefMut},
+    pin::Pin,
 };
 use std::sync::PoisonError;
 
@@ -76,6 +78,9 @@ mod atomic_context {
 
 pub(crate) use atomic_context::might_sleep;
 
+/// A class of locks for lockdep. Nothing here tells one from another.
+pub struct LockClassKey;
+
 /// A lock and what it protects.
 pub struct Lock<T, B: Backend> {
     inner: imp::Mutex<T>,
@@ -84,7 +89,7 @@ pub struct Lock<T, B: Backend> {
 
 impl<T, B: Backend> Lock<T, B> {
     /// An initializer of a lock. In the kernel this is not the lock itself.
-    pub fn new(t: T) -> Self {
+    pub fn new(t: T, _name: &'static CStr, _class: Pin<&'static LockClassKey>) -> Self {
         Self {
             inner: imp::Mutex::new(t),
             backend: PhantomData,
@@ -164,11 +169,11 @@ impl CondVar {
     }
 }
 
-/// A spinlock with a name for lockdep.
+/// The class of a lock, as a static of the place where this is.
 #[macro_export]
-macro_rules! new_spinlock {
-    ($inner:expr $(, $name:literal)? $(,)?) => {
-        $crate::sync::SpinLock::new($inner)
+macro_rules! static_lock_class {
+    () => {
+        ::core::pin::Pin::new(&$crate::sync::LockClassKey)
     };
 }
 
@@ -176,7 +181,7 @@ macro_rules! new_spinlock {
 #[macro_export]
 macro_rules! new_mutex {
     ($inner:expr $(, $name:literal)? $(,)?) => {
-        $crate::sync::Mutex::new($inner)
+        $crate::sync::Mutex::new($inner, c"", $crate::static_lock_class!())
     };
 }
 

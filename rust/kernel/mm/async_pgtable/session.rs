@@ -3,8 +3,8 @@
 //! The deferred copy of one fork.
 
 use crate::{
-    new_spinlock,
     prelude::*,
+    static_lock_class,
     sync::{
         atomic::{
             Acquire,
@@ -53,6 +53,9 @@ pub(super) struct Ends<P: PageTables> {
     pub(super) target: P::Target,
 }
 
+/// What lockdep calls the lock of the ends: the same in all crates, as in [`Tracker`].
+static ENDS: &CStr = c"async_pgtable::Session::ends";
+
 /// The deferred copy of one fork.
 ///
 /// # Invariants
@@ -82,7 +85,7 @@ impl<P: PageTables> Session<P> {
             extents,
             remaining: Atomic::new(pending),
             outcome: Atomic::new(Outcome::Good as u32),
-            ends <- new_spinlock!(Some(ends), "async_pgtable::Session::ends"),
+            ends <- SpinLock::new(Some(ends), ENDS, static_lock_class!()),
             wait <- Wait::new(),
         })
     }

@@ -7,8 +7,8 @@ use crate::{
         AllocError,
         Flags, //
     },
-    new_spinlock,
     prelude::*,
+    static_lock_class,
     sync::{
         atomic::{
             Atomic,
@@ -26,6 +26,10 @@ use super::{
     },
     Session, //
 };
+
+/// What lockdep calls the lock of [`Tracker`]. As the key of its class this must be the same in all
+/// crates, which a literal in a generic function is not.
+static SESSIONS: &CStr = c"async_pgtable::Tracker::sessions";
 
 /// The sessions that copy from one parent.
 ///
@@ -46,7 +50,7 @@ impl<P: PageTables> Tracker<P> {
     /// A tracker without sessions.
     pub fn new() -> impl PinInit<Self> {
         pin_init!(Self {
-            sessions <- new_spinlock!(KVec::new(), "async_pgtable::Tracker::sessions"),
+            sessions <- SpinLock::new(KVec::new(), SESSIONS, static_lock_class!()),
             live: Atomic::new(0),
         })
     }
