@@ -190,7 +190,7 @@ static void read_usage(struct usage *u)
 	for (unsigned int i = 0; i < ARRAY_SIZE(caches); i++) {
 		char path[128];
 
-		/* Free objects in per-CPU caches count as used. */
+		/* Empty slabs that are kept count in SUnreclaim. */
 		snprintf(path, sizeof(path), "/sys/kernel/slab/%s/shrink", caches[i]);
 		try_put(path, "1");
 	}
