@@ -2,7 +2,8 @@
 # Compares the results of the guests, test by test, and prints table and list.
 #   report.awk -v json=FILE -v dir=OUT -v denylist=FILE -v env=JSON-MEMBERS SUITE...
 # A test is the same if it had one outcome, with 0 and with 2. If it had several
-# with 0 alone, and none with 2 that it did not have with 0, it is flaky.
+# with 0 alone, and none with 2 that it did not have with 0, it is flaky; also if with 2
+# all forks of its program were too small to be asynchronous, so that nothing differed.
 # Exit status 1: a difference that nothing explains, or an incomplete suite.
 
 BEGIN {
@@ -78,7 +79,7 @@ function more_in_2(key, item,   k, seen0, seen2) {
 
 function suite(name, d,   f, line, k, i, o0, o2, k0, verdict, reason, tests, same, different, explained, sep, skipped) {
 	split("", count); split("", runs); split("", order); split("", where); split("", what); split("", sum)
-	split("", known); nkind = norder = 0; split("", kind); split("", iskind)
+	split("", known); split("", large); nkind = norder = 0; split("", kind); split("", iskind)
 	had[name] = 1
 	f = d "/results"
 	while ((getline line < f) > 0) {
@@ -106,6 +107,8 @@ function suite(name, d,   f, line, k, i, o0, o2, k0, verdict, reason, tests, sam
 	while ((getline line < f) > 0) {
 		split(line, w, FS)
 		sum[w[3], w[4]] += w[5]
+		if (w[3] == 2 && (w[4] == "session_start" || w[4] ~ /^fallback_/ && w[4] != "fallback_small"))
+			large[w[1]] += w[5]
 	}
 	close(f)
 	printf "%s\n  {\"suite\": %s, \"differences\": [", (n > 1 ? "," : ""), quote(name) > json
@@ -132,6 +135,10 @@ function suite(name, d,   f, line, k, i, o0, o2, k0, verdict, reason, tests, sam
 		if (verdict == "" && k0 > 1 && !more_in_2(key, where[key])) {
 			verdict = "flaky"
 			reason = "differs between runs with 0"
+		}
+		if (verdict == "" && (where[key] in large) && large[where[key]] == 0) {
+			verdict = "flaky"
+			reason = "all forks with 2 were too small to be asynchronous"
 		}
 		if (verdict == "") {
 			verdict = "different"
