@@ -72,7 +72,6 @@ pgtable_t __pte_alloc_one(struct mm_struct *mm, gfp_t gfp)
 	pgtable_t table;
 
 	might_sleep();
-	sched_point();
 	if (should_failslab())
 		return NULL;
 	table = xzalloc(sizeof(*table));
