@@ -8,7 +8,7 @@ use core::{
     pin::Pin,
 };
 
-use pinned_init::PinInit;
+use pin_init::PinInit;
 
 /// There is no memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +18,14 @@ pub struct AllocError;
 #[derive(Clone, Copy)]
 pub struct Flags;
 
+impl core::ops::BitOr for Flags {
+    type Output = Self;
+
+    fn bitor(self, _: Self) -> Self {
+        self
+    }
+}
+
 /// Allocation flags.
 pub mod flags {
     use super::Flags;
@@ -26,6 +34,10 @@ pub mod flags {
     pub const GFP_KERNEL: Flags = Flags;
     /// Ordinary, and accounted.
     pub const GFP_KERNEL_ACCOUNT: Flags = Flags;
+    /// Without much effort.
+    pub const __GFP_NORETRY: Flags = Flags;
+    /// Without a report.
+    pub const __GFP_NOWARN: Flags = Flags;
 }
 
 mod fail;

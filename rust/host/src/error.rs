@@ -49,6 +49,12 @@ pub mod code {
     pub const ENOMEM: Error = Error(-12);
     /// Bad address.
     pub const EFAULT: Error = Error(-14);
+    /// Interrupted system call.
+    pub const EINTR: Error = Error(-4);
+    /// I/O error.
+    pub const EIO: Error = Error(-5);
     /// Invalid argument.
     pub const EINVAL: Error = Error(-22);
+    /// No space left on device.
+    pub const ENOSPC: Error = Error(-28);
 }

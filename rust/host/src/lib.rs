@@ -5,13 +5,12 @@
 //! `src/mm/async_pgtable*` are links to the canonical sources. Everything else here is a shim, see
 //! `README.md` for what stands for what, and how far it can be trusted.
 
+// The kernel's name of it.
+extern crate pinned_init as pin_init;
+
 pub mod alloc;
-pub mod bindings;
 pub mod error;
 pub mod mm;
 pub mod prelude;
 pub mod print;
 pub mod sync;
-pub mod types;
-
-pub use pinned_init as pin_init;

@@ -10,7 +10,7 @@ pub use std::ffi::{c_int, c_void, CStr};
 pub type c_ulong = usize;
 
 pub use macros::{export, kunit_tests};
-pub use pinned_init::{pin_data, pin_init, Init, PinInit};
+pub use pin_init::{pin_data, pin_init, Init, PinInit};
 
 pub use crate::{
     alloc::{flags::*, AllocError, KBox, KVVec, KVec},

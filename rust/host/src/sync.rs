@@ -3,17 +3,16 @@
 //! Customised from `rust/kernel/sync.rs` and below: same interface on `std`, `loom` or
 //! `shuttle`.
 
-pub mod aref;
 pub mod atomic;
 mod lock;
 
-pub(crate) use lock::might_sleep;
-pub use lock::{Backend, CondVar, Guard, Lock, LockClassKey, Mutex, SpinLock};
+pub use lock::might_sleep;
+pub use lock::{Backend, Guard, Lock, LockClassKey, SpinLock, SpinLockGuard};
 
 use core::{mem::MaybeUninit, ops::Deref, pin::Pin};
 use std::sync;
 
-use pinned_init::PinInit;
+use pin_init::PinInit;
 
 use crate::{
     alloc::{try_alloc, AllocError, Flags},

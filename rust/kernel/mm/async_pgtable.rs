@@ -9,10 +9,9 @@
 //! # Words
 //!
 //! - A [`Session`] is the deferred copy of one fork.
-//! - A range is *pending* until somebody *claims* it in order to copy it, and *settled* from then
-//!   on that the child has it, or that nobody needs it any more.
-//! - To *settle* a range is to copy it, or to find it copied. The parent *pushes* it before it
-//!   changes it; the child, or whoever looks at the child, *pulls* it.
+//! - A range is *pending* until it is *settled*: the child has it, or nobody needs it any more.
+//! - To *settle* a range is to *claim* and copy it, or to find it copied. The parent *pushes* it
+//!   before it changes it; the child, or whoever looks at the child, *pulls* it.
 //! - A session is *abandoned* when the child is gone before all is copied, and *fails* when
 //!   something cannot be copied; then the child is killed. Neither is noticed by the parent.
 //!
@@ -24,56 +23,72 @@
 //! | building  | fork fails, or nothing deferred   | `dup_mmap()`      | the same             | (freed)   |
 //! | building  | armed, after the parent's flush   | `dup_mmap()`      | the same, child's mmap-W | live  |
 //! | live      | a range is claimed and copied     | child, puller, parent | parent's VMA-R or mmap-R, or stronger | live |
-//! | live      | the last range is settled         | who settled it    | nothing              | complete  |
+//! | live      | the last range is settled         | who settled it    | claim                | complete  |
 //! | live      | the child exits or execs          | `__mmput()`       | nothing              | abandoned |
-//! | live      | a copy fails                      | who copied        | as for the copy      | failed    |
+//! | live      | a range cannot be copied          | child, parent     | claim                | failed    |
 //! | live      | the parent is reaped              | OOM reaper        | parent's mmap-R      | failed    |
 //!
 //! *building* is the type [`Builder`]; it cannot be reached by anyone else. The last three states
-//! are final, and have no claimable range.
+//! are final, and have no range that can be claimed. When a session has ended, who ended it waits
+//! for those who are copying, and removes it from the parent's [`Tracker`]. Others need not wait for
+//! that: whoever meets a session that is over does the same.
 //!
-//! # Life of a range
+//! # Who waits for whom
 //!
-//! | state   | event                             | next    |
-//! |---------|-----------------------------------|---------|
-//! | pending | [`RangeBitmap::try_claim`]        | claimed |
-//! | pending | [`RangeBitmap::abandon_pending`]  | settled |
-//! | claimed | [`RangeBitmap::publish`]          | settled |
-//! | claimed | [`RangeBitmap::unclaim`]          | pending |
+//! A claim is a spinlock of the session. From claim to publication nobody sleeps, allocates or, but
+//! with PREEMPT_RT, is preempted; there the lock passes on the waiter's priority. What a copy lacks
+//! it says ([`PageTables::Supplies`]), and gives the range back, partly copied. Who claims it next
+//! skips what the child has.
+//!
+//! A puller also locks the parent's mapping, for as long as it has a claim and only if it is to be
+//! had at once. If not, it lets the parent run, and tries again. With PREEMPT_RT who locks the mapping
+//! for writing takes the claims, too, so as to lend its priority.
+//!
+//! So the parent waits for one copy that is going on, or for nothing. A child, or who looks at
+//! it, may have to wait until the parent has done what it does to its mapping.
 //!
 //! # Lock order
 //!
 //! ```text
 //! child's mmap_lock
 //!   child's VMA lock
-//!     parent's mmap_lock                  (a puller; nested, subclass 2)
-//!       parent's VMA lock
-//!         claim of a range                (may allocate; takes no lock of the lines above)
-//!           child's page table lock
-//!             parent's page table lock    (the copy)
-//!           parent's PMD lock             (publication, repair)
-//!             `Tracker::sessions`
-//!               `Session::ends`
-//!                 `sighand->siglock`      (to kill the child)
-//!           `Wait::lock`                  (after publication)
+//! parent's mmap_lock
+//!   parent's VMA lock                 (who pushes)
+//!     `Session::claims`               (one at a time)
+//!       parent's VMA lock             (a puller; only tried)
+//!       child's PMD lock              (to install the table)
+//!       child's page table lock
+//!         parent's page table lock    (the copy)
+//!       parent's PMD lock             (publication, repair)
+//!         `Session::ends`
+//!         `Tracker::sessions`
 //! ```
 //!
-//! A claim is only taken by somebody who already keeps the parent's mapping in place, and is held
-//! for the copy of one range. So whoever waits for a claim, under whatever locks, waits for one
-//! range, and for nobody who waits for him.
-//!
 //! A parent is never a pending child at the same time: `dup_mmap()` locks each VMA for writing,
-//! which completes it. So "child before parent" is an order.
+//! which completes it.
+//!
+//! # Who pays
+//!
+//! | what                                | when              | memory cgroup        | without memory |
+//! |-------------------------------------|-------------------|----------------------|----------------|
+//! | tracker, session, bitmap, extents   | in the call       | the forking task's   | copied in the call, counted |
+//! | page table                          | before each claim | the forking task's   | the child is killed, or who looks gets `ENOMEM` |
+//! | copy of a pinned page               | between claims    | the forking task's   | the same |
+//! | count of a swap entry               | between claims    | nobody's, as ever    | the same |
+//!
+//! The forking task's, as it was at the time of the fork ([`PageTables::Payer`]), whoever copies:
+//! child, parent, observer, debugger, kernel thread, exiting task. Nothing calls the OOM killer.
 //!
 //! # Memory ordering
 //!
 //! - Protection to copy: `dup_mmap()` protects, flushes, arms, and unlocks the parent's mmap_lock
 //!   and VMAs. Copies start after taking one of these.
-//! - Copy to use: PTEs are written under page table locks; [`RangeBitmap::publish`] is a release,
-//!   every look at a range's state an acquire.
+//! - Copy to use: [`RangeBitmap::settle`] and the state of a session are written with release, and
+//!   read with acquire.
 //! - Copy to the parent's next write: the parent's PTEs are made read-only before its PMD entry is
 //!   made writable, see `async_pgtable_entry_unprotect()`.
-//! - Publication to sleep: see `Session::settled` and `Wait::wake`.
+//! - Copy to the end of a mapping: who ends a session, or has settled a mapping that is going away,
+//!   takes each of `Session::claims` once; who finds no session any more does so with acquire.
 
 pub mod builder;
 pub mod page_tables;
@@ -87,7 +102,7 @@ pub mod fake;
 mod claim;
 mod extent;
 mod ffi;
-mod wait;
+mod settle;
 
 pub use builder::Builder;
 pub use page_tables::PageTables;

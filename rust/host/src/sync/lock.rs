@@ -26,21 +26,15 @@ pub trait Backend {
 
 /// Holders do not sleep.
 pub struct SpinLockBackend;
-/// Holders may sleep.
-pub struct MutexBackend;
 
 impl Backend for SpinLockBackend {
     const SLEEPS: bool = false;
 }
 
-impl Backend for MutexBackend {
-    const SLEEPS: bool = true;
-}
-
 /// A lock whose holders do not sleep.
 pub type SpinLock<T> = Lock<T, SpinLockBackend>;
-/// A lock whose holders may sleep.
-pub type Mutex<T> = Lock<T, MutexBackend>;
+/// A spinlock that is held.
+pub type SpinLockGuard<'a, T> = Guard<'a, T, SpinLockBackend>;
 
 mod atomic_context {
     // A thread of a model is not a thread of `std`, so models go without.
@@ -60,8 +54,10 @@ mod atomic_context {
             DEPTH.set(DEPTH.get() - 1);
         }
 
+        /// Notes that the caller may sleep, which panics with a spinlock held.
+        /// Panics where the kernel would warn.
         #[track_caller]
-        pub(crate) fn might_sleep() {
+        pub fn might_sleep() {
             assert!(DEPTH.get() == 0, "sleeping with a spinlock held");
         }
     }
@@ -70,13 +66,14 @@ mod atomic_context {
     mod imp {
         pub(crate) fn enter() {}
         pub(crate) fn leave() {}
-        pub(crate) fn might_sleep() {}
+        /// As on std, but does not look.
+        pub fn might_sleep() {}
     }
 
-    pub(crate) use imp::*;
+    pub use imp::*;
 }
 
-pub(crate) use atomic_context::might_sleep;
+pub use atomic_context::might_sleep;
 
 /// A class of locks for lockdep. Nothing here tells one from another.
 pub struct LockClassKey;
@@ -106,19 +103,15 @@ impl<T, B: Backend> Lock<T, B> {
         }
         Guard {
             // The kernel does not unwind and knows no poison.
-            inner: Some(self.inner.lock().unwrap_or_else(PoisonError::into_inner)),
+            inner: self.inner.lock().unwrap_or_else(PoisonError::into_inner),
             backend: PhantomData,
         }
     }
 }
 
 /// A lock that is held.
-///
-/// # Invariants
-///
-/// `inner` is not `None`, except in [`CondVar::wait`].
 pub struct Guard<'a, T, B: Backend> {
-    inner: Option<imp::MutexGuard<'a, T>>,
+    inner: imp::MutexGuard<'a, T>,
     backend: PhantomData<B>,
 }
 
@@ -126,13 +119,13 @@ impl<T, B: Backend> Deref for Guard<'_, T, B> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        self.inner.as_ref().expect("held, by the type invariant")
+        &self.inner
     }
 }
 
 impl<T: Unpin, B: Backend> DerefMut for Guard<'_, T, B> {
     fn deref_mut(&mut self) -> &mut T {
-        self.inner.as_mut().expect("held, by the type invariant")
+        &mut self.inner
     }
 }
 
@@ -144,51 +137,10 @@ impl<T, B: Backend> Drop for Guard<'_, T, B> {
     }
 }
 
-/// A condition to wait for.
-pub struct CondVar(imp::Condvar);
-
-impl CondVar {
-    /// An initializer of a condition variable.
-    #[expect(clippy::new_without_default, reason = "as in the kernel")]
-    pub fn new() -> Self {
-        Self(imp::Condvar::new())
-    }
-
-    /// Releases the lock, sleeps until notified, and takes the lock.
-    #[track_caller]
-    pub fn wait<T>(&self, guard: &mut Guard<'_, T, MutexBackend>) {
-        might_sleep();
-        if let Some(inner) = guard.inner.take() {
-            guard.inner = Some(self.0.wait(inner).unwrap_or_else(PoisonError::into_inner));
-        }
-    }
-
-    /// Wakes everybody who waits.
-    pub fn notify_all(&self) {
-        self.0.notify_all();
-    }
-}
-
 /// The class of a lock, as a static of the place where this is.
 #[macro_export]
 macro_rules! static_lock_class {
     () => {
         ::core::pin::Pin::new(&$crate::sync::LockClassKey)
-    };
-}
-
-/// A mutex with a name for lockdep.
-#[macro_export]
-macro_rules! new_mutex {
-    ($inner:expr $(, $name:literal)? $(,)?) => {
-        $crate::sync::Mutex::new($inner, c"", $crate::static_lock_class!())
-    };
-}
-
-/// A condition variable with a name for lockdep.
-#[macro_export]
-macro_rules! new_condvar {
-    ($($name:literal)? $(,)?) => {
-        $crate::sync::CondVar::new()
     };
 }

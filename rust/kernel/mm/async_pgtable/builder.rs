@@ -8,7 +8,11 @@ use core::{
 };
 
 use crate::{
-    alloc::AllocError,
+    alloc::{
+        flags,
+        AllocError,
+        Flags, //
+    },
     prelude::*,
     sync::{
         Arc,
@@ -17,17 +21,32 @@ use crate::{
 };
 
 use super::{
-    extent::Extent,
+    extent::Extents,
     page_tables::{
         Event,
         PageTables,
         Refusal, //
     },
-    session::{
-        Ends,
-        Session, //
-    },
+    range_bitmap::RangeBitmap,
+    session::Session, //
 };
+
+/// How bookkeeping is allocated. There is another way without memory, to copy in the call; so
+/// nobody is killed for it, and little is tried.
+pub(super) fn bookkeeping() -> Flags {
+    flags::GFP_KERNEL_ACCOUNT | flags::__GFP_NORETRY | flags::__GFP_NOWARN
+}
+
+/// A mapping whose ranges may be deferred.
+struct Mapping<P: PageTables> {
+    target: P::TargetVma,
+    start: usize,
+    end: usize,
+    /// May any of it still be deferred? If not, it is copied in the call although it might be.
+    open: bool,
+    /// Is it one of the session's extents?
+    known: bool,
+}
 
 /// A session that nobody else knows of yet.
 ///
@@ -35,20 +54,28 @@ use super::{
 /// deferred can always be armed.
 pub struct Builder<P: PageTables> {
     source: P::Source,
+    payer: P::Payer,
     session: UniqueArc<MaybeUninit<Session<P>>>,
-    extents: KVec<Extent<P>>,
+    bitmap: RangeBitmap,
+    extents: Extents<P>,
+    mapping: Option<Mapping<P>>,
     deferred: usize,
+    sync: usize,
     refusal: Refusal,
 }
 
 impl<P: PageTables> Builder<P> {
-    /// A session that copies from `source`.
-    pub fn new(source: P::Source) -> Result<Self, AllocError> {
+    /// A session that copies from `source`, and for which `payer` is charged.
+    pub fn new(source: P::Source, payer: P::Payer) -> Result<Self, AllocError> {
         Ok(Self {
             source,
-            session: UniqueArc::new_uninit(GFP_KERNEL_ACCOUNT)?,
-            extents: KVec::new(),
+            payer,
+            session: UniqueArc::new_uninit(bookkeeping())?,
+            bitmap: RangeBitmap::new(),
+            extents: Extents::new(),
+            mapping: None,
             deferred: 0,
+            sync: 0,
             refusal: Refusal::Small,
         })
     }
@@ -59,33 +86,62 @@ impl<P: PageTables> Builder<P> {
     }
 
     /// Begins a mapping of the child whose ranges in `start..end` may be deferred. They are above
-    /// all those before. Without memory for it, none of them is.
+    /// all those before.
     ///
     /// The parent's mmap_lock is held for writing, from here to [`arm`](Self::arm).
     pub fn extent(&mut self, target: P::TargetVma, start: usize, end: usize) {
-        if self.try_extent(target, start, end).is_err() {
-            self.refuse(Refusal::Nomem);
+        let room = P::tracker(&self.source).is_some_and(|tracker| tracker.has_room());
+        if !room {
+            self.refuse(Refusal::Sessions);
         }
+        self.mapping = Some(Mapping {
+            target,
+            start,
+            end,
+            // Once there was no memory, it is not asked for again.
+            open: room && self.refusal < Refusal::Nomem,
+            known: false,
+        });
     }
 
-    fn try_extent(&mut self, target: P::TargetVma, start: usize, end: usize) -> Result {
-        P::tracker(&self.source).reserve(GFP_KERNEL_ACCOUNT)?;
-        self.extents.push(
-            Extent::new(target, start, end, GFP_KERNEL_ACCOUNT)?,
-            GFP_KERNEL_ACCOUNT,
-        )?;
-        Ok(())
-    }
-
-    /// Defers the range at `addr`. Returns false, and it must be copied now, if it is not in the
-    /// mapping begun last.
+    /// Defers the range at `addr`, above all those before. Returns false, and it must be copied
+    /// now, if it is not in the mapping begun last or if there is no memory.
     pub fn defer(&mut self, addr: usize) -> bool {
-        let deferred = self
-            .extents
-            .last_mut()
-            .is_some_and(|extent| extent.defer(addr));
+        let Some(mapping) = &mut self.mapping else {
+            return false;
+        };
+        if !(mapping.start..mapping.end).contains(&addr) {
+            return false;
+        }
+
+        let deferred = if mapping.open {
+            Self::try_defer(&mut self.bitmap, &mut self.extents, mapping, addr)
+        } else {
+            Ok(false)
+        };
+        if deferred.is_err() {
+            mapping.open = false;
+            self.refusal = self.refusal.max(Refusal::Nomem);
+        }
+        let deferred = deferred.unwrap_or(false);
         self.deferred += usize::from(deferred);
+        self.sync += usize::from(!deferred);
         deferred
+    }
+
+    fn try_defer(
+        bitmap: &mut RangeBitmap,
+        extents: &mut Extents<P>,
+        mapping: &mut Mapping<P>,
+        addr: usize,
+    ) -> Result<bool> {
+        if !mapping.known {
+            if !extents.push(mapping.start, mapping.end, mapping.target, bookkeeping())? {
+                return Ok(false);
+            }
+            mapping.known = true;
+        }
+        Ok(bitmap.mark_pending(addr / P::RANGE_SIZE, bookkeeping())?)
     }
 
     /// Makes the session live, with `target` as the child. Returns `None` if nothing was deferred.
@@ -93,28 +149,41 @@ impl<P: PageTables> Builder<P> {
     /// To be called when no CPU can write to a deferred range any more, and before anybody else
     /// can reach the child or unlock the parent.
     pub fn arm(self, target: P::Target) -> Option<Arc<Session<P>>> {
+        if self.sync != 0 {
+            P::count(Event::RangeSync, self.sync);
+        }
         if self.deferred == 0 {
             P::count(Event::Fallback(self.refusal), 1);
             return None;
         }
 
-        let ends = Ends {
-            source: self.source.clone(),
+        P::account(&target, 0, self.deferred, self.deferred);
+        let session = Session::new(
+            self.bitmap,
+            self.extents,
+            self.deferred,
+            self.payer,
+            self.source.clone(),
             target,
-        };
-        let session = Session::new(self.extents, self.deferred, ends);
+        );
         let session: Arc<_> = match self.session.pin_init_with::<Infallible>(session) {
             Ok(session) => session.into(),
             Err(never) => match never {},
         };
-        if P::tracker(&self.source).add(session.clone()).is_err() {
-            // Cannot be: `extent` has reserved the place.
-            pr_err!("async_pgtable: no room for a session\n");
-            session.fail();
-        }
-
         P::count(Event::SessionStart, 1);
         P::count(Event::RangeDefer, self.deferred);
+
+        let added = P::tracker(&self.source).ok_or(EINVAL);
+        if added
+            .and_then(|tracker| tracker.add(session.clone()))
+            .is_err()
+        {
+            // Cannot be: `extent` has looked.
+            pr_err!("async_pgtable: no room for a session\n");
+            if let Some(ended) = session.mark_failed() {
+                session.bury(ended, ENOSPC);
+            }
+        }
         Some(session)
     }
 }
@@ -164,7 +233,7 @@ mod tests {
     fn defers_within_the_mapping_begun_last() -> Result {
         Fake::<6>::reset();
         let parent = Parent::<6>::new()?;
-        let mut builder = Builder::<Fake<6>>::new(parent.clone())?;
+        let mut builder = Builder::<Fake<6>>::new(parent.clone(), ())?;
         assert!(!builder.defer(addr(2)));
 
         builder.extent(0, addr(2), addr(4));
@@ -175,7 +244,6 @@ mod tests {
         assert!(!builder.defer(addr(4)));
 
         builder.extent(0, addr(6), addr(8));
-        assert!(!builder.defer(addr(3)));
         assert!(!builder.defer(addr(5)));
         assert!(builder.defer(addr(7)));
 
@@ -198,6 +266,25 @@ mod tests {
     }
 
     #[test]
+    fn goes_on_in_the_call_without_memory() -> Result {
+        Fake::<25>::reset();
+        let parent = Parent::<25>::new()?;
+        let mut builder = Fake::begin(&parent, 0, &[0])?;
+        builder.extent(0, addr(RANGES), addr(RANGES + 4));
+        builder.refuse(Refusal::Nomem);
+        // This mapping may be deferred, the ones after it are not.
+        assert!(builder.defer(addr(RANGES)));
+        builder.extent(0, addr(RANGES + 4), addr(RANGES + 8));
+        assert!(!builder.defer(addr(RANGES + 4)));
+        assert!(!builder.defer(addr(RANGES + 5)));
+        let session = builder.arm(0).ok_or(EINVAL)?;
+        assert_eq!(Fake::<25>::count_of(Event::RangeDefer), 2);
+        assert_eq!(Fake::<25>::count_of(Event::RangeSync), 2);
+        session.abandon();
+        Ok(())
+    }
+
+    #[test]
     fn leaves_nothing_behind_if_dropped() -> Result {
         Fake::<7>::reset();
         let parent = Parent::<7>::new()?;
@@ -208,7 +295,7 @@ mod tests {
 
         // What had been protected is repaired by the next write.
         assert!(parent.is_protected(0));
-        assert!(Fake::push(&parent, 0, true));
+        Fake::push(&parent, 0)?;
         parent.tracker.repair(&parent, addr(0));
         assert!(!parent.is_protected(0));
         assert_eq!(parent.copy_of(0, 0), 0);

@@ -2,73 +2,85 @@
 
 //! The right to copy a range, and what becomes of it.
 //!
-//! A claim goes through its states by value, so that none can be left out or repeated:
+//! A claim is a spinlock. So it is held by somebody who runs, who neither sleeps nor allocates, and
+//! whoever wants it spins for no longer than one copy takes. What is done with it goes through
+//! values, so that nothing can be left out or repeated:
 //!
-//! | value      | made by                | means                                | ends by             |
-//! |------------|------------------------|--------------------------------------|---------------------|
-//! | [`Claim`]  | [`Claim::new`]         | nobody else copies the range         | [`Claim::copy`]     |
-//! | [`Copied`] | [`Claim::copy`]        | it is copied, or the session failed  | [`Copied::publish`] |
+//! | value      | made by                | means                         | ends by             |
+//! |------------|------------------------|-------------------------------|---------------------|
+//! | [`Claim`]  | [`Claim::new`]         | nobody else copies the range  | being dropped       |
+//! | [`Copied`] | [`Claim::copy`]        | all of it is copied           | [`Copied::publish`] |
+//!
+//! A claim outlives the lock of the parent's mapping that was taken under it: with the claim goes
+//! the promise that its holder runs.
 //!
 //! Each takes the proof of the lock that it needs: a [`PageTables::SourceVma`] is the parent's
 //! mapping, locked; a [`PageTables::Entry`] its PMD entry, locked.
 
-use core::mem;
+use crate::{
+    prelude::*,
+    sync::SpinLockGuard, //
+};
 
 use super::{
-    extent::Range,
     page_tables::{
-        Event,
         PageTables,
         Party, //
     },
+    session::Settled,
     Session,
     Tracker, //
 };
 
-/// The right, and the duty, to copy one range.
+/// The right to copy one range.
 ///
-/// Given back to be claimed by others if dropped.
+/// If it is dropped, others can claim the range and go on where the copy stopped.
 ///
 /// # Invariants
 ///
-/// The range is claimed, by nobody else.
+/// The range is pending, and its session good. `guard` is the lock of the session for the range.
 pub(super) struct Claim<'a, P: PageTables> {
     session: &'a Session<P>,
-    range: Range<'a, P>,
+    addr: usize,
+    target: P::TargetVma,
+    guard: SpinLockGuard<'a, ()>,
 }
 
 impl<'a, P: PageTables> Claim<'a, P> {
-    /// Claims `range` of `session`, if it is pending.
-    pub(super) fn new(session: &'a Session<P>, range: Range<'a, P>) -> Option<Self> {
-        // INVARIANT: `try_claim` has just given the range to us. Made only if so: a claim that is
-        // dropped is given back.
-        range.try_claim().then(|| Self { session, range })
+    /// Claims the range at `addr`, unless it is settled or the session has ended.
+    pub(super) fn new(session: &'a Session<P>, addr: usize) -> Option<Self> {
+        let target = session.target(addr)?;
+        let guard = session.lock(addr);
+        // INVARIANT: Others settle a range, or look at the session's end and wait for who copies,
+        // with this lock.
+        (session.is_good() && session.is_pending(addr)).then_some(Self {
+            session,
+            addr,
+            target,
+            guard,
+        })
     }
 
-    /// Copies the range, or fails the session.
+    /// Copies the range. `None`: not all of it, for want of something.
     pub(super) fn copy(
-        self,
+        &mut self,
         source: P::SourceVma<'_>,
-        table: P::Table,
+        supplies: &mut P::Supplies,
         party: Party,
-    ) -> Copied<'a, P> {
-        let Self { session, range } = self;
-        match P::copy(source, range.target(), range.start(), table, party) {
-            Ok(()) => P::count(Event::RangeSettle(party), 1),
-            // Before the range is published, so that nobody takes it for copied.
-            Err(_) => session.fail(),
-        }
-
-        // INVARIANT: The range passes on, and nothing is left to be given back.
-        mem::forget(self);
-        Copied { session, range }
+    ) -> Result<Option<Copied<'_, 'a, P>>> {
+        // SAFETY: By the type invariant the range is claimed, and `target` was looked up for it.
+        let all = unsafe { P::copy(source, self.target, self.addr, supplies, party) }?;
+        Ok(all.then_some(Copied(self)))
     }
-}
 
-impl<P: PageTables> Drop for Claim<'_, P> {
-    fn drop(&mut self) {
-        self.range.unclaim();
-        self.session.unclaimed();
+    /// Ends the session, which cannot have ended well meanwhile: this range is pending.
+    pub(super) fn fail(self, why: Error) {
+        let Self { session, guard, .. } = self;
+        let failed = session.mark_failed();
+        drop(guard);
+        if let Some(failed) = failed {
+            session.bury(failed, why);
+        }
     }
 }
 
@@ -76,24 +88,22 @@ impl<P: PageTables> Drop for Claim<'_, P> {
 ///
 /// # Invariants
 ///
-/// The range is claimed, by nobody else, and copied, or its session has failed.
+/// All of the claimed range is copied.
 #[must_use]
-pub(super) struct Copied<'a, P: PageTables> {
-    session: &'a Session<P>,
-    range: Range<'a, P>,
-}
+pub(super) struct Copied<'c, 'a, P: PageTables>(&'c mut Claim<'a, P>);
 
-impl<P: PageTables> Copied<'_, P> {
+impl<P: PageTables> Copied<'_, '_, P> {
     /// Settles the range, and lifts its protection if no other session needs it.
-    pub(super) fn publish(self, tracker: &Tracker<P>, source: P::SourceVma<'_>) {
-        let entry = P::lock_entry(source, self.range.start());
+    pub(super) fn publish(self, tracker: &Tracker<P>, source: P::SourceVma<'_>) -> Settled {
+        let Self(claim) = self;
+        let entry = P::lock_entry(source, claim.addr);
         // Under the lock of the entry, so that of two sessions that publish the same range the
         // second sees that the first does not need the protection any more.
-        self.range.publish();
+        let settled = claim.session.settled(claim.addr);
         if let Some(entry) = entry {
-            tracker.lift(entry, self.range.start());
+            tracker.lift(entry, claim.addr);
         }
-        self.session.settled(1);
+        settled
     }
 }
 
@@ -104,39 +114,23 @@ mod tests {
         fake::{
             addr,
             Fake,
-            Parent, //
+            Parent,
+            Supplies, //
         },
-        range_bitmap::{
-            RangeBitmap,
-            State, //
-        },
+        page_tables::Event, //
     };
     use super::*;
-    use crate::prelude::*;
-
-    fn first<P: PageTables>(session: &Session<P>) -> Result<Range<'_, P>> {
-        session
-            .next(0, usize::MAX, RangeBitmap::next_unsettled)
-            .ok_or(EINVAL)
-    }
 
     #[test]
-    fn is_given_to_one() -> Result {
+    fn is_for_what_is_pending() -> Result {
         Fake::<0>::reset();
         let parent = Parent::<0>::new()?;
         let session = Fake::fork(&parent, 0, &[1])?.ok_or(EINVAL)?;
-        let range = first(&session)?;
-        assert_eq!(range.start(), addr(1));
-        assert_eq!(range.end(), addr(2));
+        assert!(Claim::new(&session, addr(0)).is_none());
+        assert!(Claim::new(&session, addr(1)).is_some());
 
-        let claim = Claim::new(&session, range);
-        assert!(claim.is_some());
-        // A second attempt fails, and does not take the first one's range away.
-        assert!(Claim::new(&session, range).is_none());
-        assert_eq!(range.state(), State::Claimed);
-        drop(claim);
-
-        session.abandon();
+        session.copy_all()?;
+        assert!(Claim::new(&session, addr(1)).is_none());
         Ok(())
     }
 
@@ -145,10 +139,9 @@ mod tests {
         Fake::<1>::reset();
         let parent = Parent::<1>::new()?;
         let session = Fake::fork(&parent, 0, &[1])?.ok_or(EINVAL)?;
-        let range = first(&session)?;
 
-        drop(Claim::new(&session, range));
-        assert_eq!(range.state(), State::Pending);
+        drop(Claim::new(&session, addr(1)));
+        assert!(session.is_pending(addr(1)));
 
         session.copy_all()?;
         assert_eq!(parent.copy_of(0, 1), 2);
@@ -157,20 +150,16 @@ mod tests {
     }
 
     #[test]
-    fn is_settled_if_dropped_too_late() -> Result {
+    fn is_not_given_when_the_session_is_over() -> Result {
         Fake::<2>::reset();
         let parent = Parent::<2>::new()?;
         let session = Fake::fork(&parent, 0, &[1, 2])?.ok_or(EINVAL)?;
-        let range = first(&session)?;
 
-        let claim = Claim::new(&session, range);
-        session.fail();
-        assert_eq!(range.state(), State::Claimed);
-        assert!(!parent.tracker.is_idle());
-
-        // The session has failed: there is nobody to claim it again.
-        drop(claim);
-        assert_eq!(range.state(), State::Settled);
+        let claim = Claim::new(&session, addr(1)).ok_or(EINVAL)?;
+        claim.fail(ENOMEM);
+        assert!(Fake::<2>::killed(0));
+        assert!(Claim::new(&session, addr(1)).is_none());
+        assert!(Claim::new(&session, addr(2)).is_none());
         assert!(parent.tracker.is_idle());
         assert_eq!(parent.copy_of(0, 1), 0);
         assert_eq!(Fake::<2>::count_of(Event::RangeAbandon), 2);
@@ -182,21 +171,25 @@ mod tests {
         Fake::<3>::reset();
         let parent = Parent::<3>::new()?;
         let session = Fake::fork(&parent, 0, &[1])?.ok_or(EINVAL)?;
-        let range = first(&session)?;
 
-        let table = Fake::<3>::alloc_table(&parent)?;
-        let claim = Claim::new(&session, range).ok_or(EINVAL)?;
-        assert_eq!(parent.copy_of(0, 1), 0);
+        // A copy that lacks something leaves the range to whoever comes next.
+        let mut supplies = Supplies::default();
+        let mut claim = Claim::new(&session, addr(1)).ok_or(EINVAL)?;
+        assert!(claim.copy(&parent, &mut supplies, Party::Push)?.is_none());
+        drop(claim);
+        assert!(session.is_pending(addr(1)));
 
-        let copied = claim.copy(&parent, table, Party::Push);
+        Fake::<3>::prepare(&(), &mut supplies)?;
+        let mut claim = Claim::new(&session, addr(1)).ok_or(EINVAL)?;
+        let copied = claim.copy(&parent, &mut supplies, Party::Push)?;
         assert_eq!(parent.copy_of(0, 1), 2);
-        assert_eq!(range.state(), State::Claimed);
+        assert!(session.is_pending(addr(1)));
         assert!(parent.is_protected(1));
 
-        copied.publish(&parent.tracker, &parent);
-        assert_eq!(range.state(), State::Settled);
+        let settled = copied.ok_or(EINVAL)?.publish(&parent.tracker, &parent);
+        assert_eq!(settled, Settled::Last);
+        assert!(!session.is_pending(addr(1)));
         assert!(!parent.is_protected(1));
-        assert!(parent.tracker.is_idle());
         Ok(())
     }
 }

@@ -1,129 +1,80 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The ranges of a session.
+//! Which mapping of the child a range belongs to.
 
 use crate::{
     alloc::Flags,
     prelude::*, //
 };
 
-use super::{
-    page_tables::PageTables,
-    range_bitmap::{
-        RangeBitmap,
-        State, //
-    },
-};
+use super::page_tables::PageTables;
 
-/// The deferred part of one mapping.
+/// The part of one mapping that consists of whole ranges.
+struct Extent<P: PageTables> {
+    start: usize,
+    end: usize,
+    target: P::TargetVma,
+}
+
+/// The mappings of a child in which ranges were deferred.
 ///
 /// # Invariants
 ///
-/// `start` is a multiple of the range size.
-pub(super) struct Extent<P: PageTables> {
-    start: usize,
-    target: P::TargetVma,
-    ranges: RangeBitmap,
-}
+/// They are sorted, and do not overlap.
+pub(super) struct Extents<P: PageTables>(KVVec<Extent<P>>);
 
-impl<P: PageTables> Extent<P> {
-    /// An extent of which nothing is pending. `start` and `end` are multiples of the range size.
-    pub(super) fn new(
+impl<P: PageTables> Extents<P> {
+    pub(super) fn new() -> Self {
+        Self(KVVec::new())
+    }
+
+    /// Adds a mapping above all those before. Returns false if it is not.
+    pub(super) fn push(
+        &mut self,
+        start: usize,
+        end: usize,
         target: P::TargetVma,
-        start: usize,
-        end: usize,
         flags: Flags,
-    ) -> Result<Self> {
-        Ok(Self {
-            start,
-            target,
-            ranges: RangeBitmap::new((end - start) / P::RANGE_SIZE, flags)?,
-        })
+    ) -> Result<bool> {
+        if self.0.last().is_some_and(|last| last.end > start) {
+            return Ok(false);
+        }
+        // INVARIANT: Just looked at.
+        self.0.push(Extent { start, end, target }, flags)?;
+        Ok(true)
     }
 
-    fn end(&self) -> usize {
-        self.start + self.ranges.len() * P::RANGE_SIZE
-    }
-
-    /// Makes the range at `addr` pending. Returns false if it is not part of this extent.
-    pub(super) fn defer(&mut self, addr: usize) -> bool {
-        (self.start..self.end()).contains(&addr)
-            && self
-                .ranges
-                .mark_pending((addr - self.start) / P::RANGE_SIZE)
-    }
-
-    /// Settles what is pending, uncopied, and returns the number of these ranges.
-    pub(super) fn abandon_pending(&self) -> usize {
-        self.ranges.abandon_pending()
+    /// The mapping that overlaps `start..end` first.
+    pub(super) fn find(&self, start: usize, end: usize) -> Option<P::TargetVma> {
+        let first = self.0.partition_point(|extent| extent.end <= start);
+        self.0
+            .get(first)
+            .filter(|extent| extent.start < end)
+            .map(|extent| extent.target)
     }
 }
 
-/// One range of a session.
-pub(super) struct Range<'a, P: PageTables> {
-    extent: &'a Extent<P>,
-    index: usize,
-}
+#[cfg(CONFIG_ASYNC_PGTABLE_KUNIT_TEST)]
+#[macros::kunit_tests(rust_async_pgtable_extent)]
+mod tests {
+    use super::super::fake::Fake;
+    use super::*;
 
-impl<P: PageTables> Clone for Range<'_, P> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<P: PageTables> Copy for Range<'_, P> {}
-
-impl<'a, P: PageTables> Range<'a, P> {
-    /// The first range that overlaps `start..end` and is found by `find`. `extents` is sorted and
-    /// does not overlap.
-    pub(super) fn find(
-        extents: &'a [Extent<P>],
-        start: usize,
-        end: usize,
-        find: impl Fn(&RangeBitmap, usize, usize) -> Option<usize>,
-    ) -> Option<Self> {
-        let first = extents.partition_point(|extent| extent.end() <= start);
-        extents[first..]
-            .iter()
-            .take_while(|extent| extent.start < end)
-            .find_map(|extent| {
-                let from = start.saturating_sub(extent.start) / P::RANGE_SIZE;
-                let to = (end - extent.start).div_ceil(P::RANGE_SIZE);
-                let index = find(&extent.ranges, from, to)?;
-                Some(Self { extent, index })
-            })
-    }
-
-    pub(super) fn start(self) -> usize {
-        self.extent.start + self.index * P::RANGE_SIZE
-    }
-
-    pub(super) fn end(self) -> usize {
-        self.start() + P::RANGE_SIZE
-    }
-
-    /// The child's mapping.
-    pub(super) fn target(self) -> P::TargetVma {
-        self.extent.target
-    }
-
-    pub(super) fn state(self) -> State {
-        self.extent.ranges.state(self.index)
-    }
-
-    /// See [`RangeBitmap::try_claim`].
-    #[must_use]
-    pub(super) fn try_claim(self) -> bool {
-        self.extent.ranges.try_claim(self.index)
-    }
-
-    /// See [`RangeBitmap::publish`].
-    pub(super) fn publish(self) {
-        self.extent.ranges.publish(self.index);
-    }
-
-    /// See [`RangeBitmap::unclaim`].
-    pub(super) fn unclaim(self) {
-        self.extent.ranges.unclaim(self.index);
+    #[test]
+    fn finds_the_mapping() -> Result {
+        let mut extents = Extents::<Fake<31>>::new();
+        assert_eq!(extents.find(0, usize::MAX), None);
+        assert!(extents.push(10, 20, 1, GFP_KERNEL)?);
+        assert!(extents.push(20, 30, 2, GFP_KERNEL)?);
+        assert!(!extents.push(29, 35, 3, GFP_KERNEL)?);
+        assert!(extents.push(40, 50, 4, GFP_KERNEL)?);
+        assert_eq!(extents.find(10, 11), Some(1));
+        assert_eq!(extents.find(19, 21), Some(1));
+        assert_eq!(extents.find(20, 21), Some(2));
+        assert_eq!(extents.find(30, 40), None);
+        assert_eq!(extents.find(30, 41), Some(4));
+        assert_eq!(extents.find(0, 10), None);
+        assert_eq!(extents.find(50, usize::MAX), None);
+        Ok(())
     }
 }

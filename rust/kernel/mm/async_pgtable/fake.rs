@@ -33,7 +33,7 @@ pub const CHILDREN: usize = 3;
 
 const SIZE: usize = 0x1000;
 const TESTS: usize = 32;
-const EVENTS: usize = 13;
+const EVENTS: usize = 15;
 
 /// Where range `index` begins. The first one is not at zero.
 pub const fn addr(index: usize) -> usize {
@@ -50,6 +50,10 @@ struct World {
     interrupted: Atomic<usize>,
     /// Children that have been killed, bit by bit.
     killed: Atomic<usize>,
+    /// How often somebody looked for children to kill.
+    kills: Atomic<usize>,
+    /// Ranges that are pending for each child, as it is told.
+    pending: [Atomic<usize>; CHILDREN],
     /// Empty page tables.
     tables: Atomic<usize>,
     /// How often each event was counted.
@@ -63,6 +67,8 @@ impl World {
             copy_failures: Atomic::new(0),
             interrupted: Atomic::new(0),
             killed: Atomic::new(0),
+            kills: Atomic::new(0),
+            pending: [const { Atomic::new(0) }; CHILDREN],
             tables: Atomic::new(0),
             events: [const { Atomic::new(0) }; EVENTS],
         }
@@ -79,8 +85,9 @@ fn event_index(event: Event) -> usize {
         Event::SessionFail => 3,
         Event::RangeDefer => 4,
         Event::RangeAbandon => 5,
-        Event::RangeSettle(party) => 6 + party as usize,
-        Event::Fallback(refusal) => 9 + refusal as usize,
+        Event::RangeSync => 6,
+        Event::RangeSettle(party) => 7 + party as usize,
+        Event::Fallback(refusal) => 10 + refusal as usize,
     }
 }
 
@@ -108,6 +115,10 @@ impl<const TEST: usize> Fake<TEST> {
         world.copy_failures.store(0, Relaxed);
         world.interrupted.store(0, Relaxed);
         world.killed.store(0, Relaxed);
+        world.kills.store(0, Relaxed);
+        for pending in &world.pending {
+            pending.store(0, Relaxed);
+        }
         world.tables.store(0, Relaxed);
         for event in &world.events {
             event.store(0, Relaxed);
@@ -136,6 +147,16 @@ impl<const TEST: usize> Fake<TEST> {
         Self::world().killed.load(Relaxed) & (1 << child) != 0
     }
 
+    /// How often somebody looked for children to kill.
+    pub fn kills() -> usize {
+        Self::world().kills.load(Relaxed)
+    }
+
+    /// Number of ranges that this child was told are pending.
+    pub fn pending_of(child: usize) -> usize {
+        Self::world().pending[child].load(Relaxed)
+    }
+
     /// Number of page tables that are allocated and not installed.
     pub fn tables() -> usize {
         Self::world().tables.load(Relaxed)
@@ -152,7 +173,7 @@ impl<const TEST: usize> Fake<TEST> {
         child: usize,
         deferred: &[usize],
     ) -> Result<Builder<Self>, AllocError> {
-        let mut builder = Builder::new(parent.clone())?;
+        let mut builder = Builder::new(parent.clone(), ())?;
         builder.extent(child, addr(0), addr(RANGES));
         for &index in deferred {
             if builder.defer(addr(index)) {
@@ -172,10 +193,10 @@ impl<const TEST: usize> Fake<TEST> {
     }
 
     /// Settles a range on behalf of the parent.
-    pub fn push(parent: &Arc<Parent<TEST>>, index: usize, wait: bool) -> bool {
+    pub fn push(parent: &Arc<Parent<TEST>>, index: usize) -> Result {
         parent
             .tracker
-            .push(parent, addr(index), addr(index + 1), wait)
+            .push(parent, addr(index), addr(index + 1), false)
     }
 }
 
@@ -185,7 +206,7 @@ pub struct Parent<const TEST: usize> {
     /// The sessions that copy from it.
     #[pin]
     pub tracker: Tracker<Fake<TEST>>,
-    during_copy: Option<fn(&Arc<Self>)>,
+    during_pause: Option<fn(&Arc<Self>)>,
     unmapped: Atomic<usize>,
     protected: [Atomic<usize>; RANGES],
     values: [Atomic<usize>; RANGES],
@@ -198,13 +219,13 @@ impl<const TEST: usize> Parent<TEST> {
         Self::with_hook(None)
     }
 
-    /// A parent for which `during_copy` runs while a range is being copied.
-    pub fn with_hook(during_copy: Option<fn(&Arc<Self>)>) -> Result<Arc<Self>> {
+    /// A parent for which `during_pause` runs when a puller has to wait for it.
+    pub fn with_hook(during_pause: Option<fn(&Arc<Self>)>) -> Result<Arc<Self>> {
         let empty = || core::array::from_fn(|_| Atomic::new(0));
         Arc::pin_init(
             pin_init!(Self {
                 tracker <- Tracker::new(),
-                during_copy,
+                during_pause,
                 unmapped: Atomic::new(0),
                 protected: empty(),
                 values: core::array::from_fn(|index| Atomic::new(index + 1)),
@@ -219,9 +240,9 @@ impl<const TEST: usize> Parent<TEST> {
         self.protected[index].load(Relaxed) != 0
     }
 
-    /// Detaches all mappings.
-    pub fn unmap(&self) {
-        self.unmapped.store(1, Relaxed);
+    /// Detaches all mappings from pullers, or lets them have them.
+    pub fn map(&self, mapped: bool) {
+        self.unmapped.store(usize::from(!mapped), Relaxed);
     }
 
     /// What a child has of a range; zero if nothing.
@@ -230,12 +251,15 @@ impl<const TEST: usize> Parent<TEST> {
     }
 }
 
-/// A page table.
-pub struct Table<const TEST: usize>(());
+/// A page table, or none yet.
+#[derive(Default)]
+pub struct Supplies<const TEST: usize>(bool);
 
-impl<const TEST: usize> Drop for Table<TEST> {
+impl<const TEST: usize> Drop for Supplies<TEST> {
     fn drop(&mut self) {
-        Fake::<TEST>::world().tables.fetch_sub(1, Relaxed);
+        if self.0 {
+            Fake::<TEST>::world().tables.fetch_sub(1, Relaxed);
+        }
     }
 }
 
@@ -258,38 +282,44 @@ impl<const TEST: usize> PageTables for Fake<TEST> {
     type Target = usize;
     type TargetVma = usize;
     type SourceVma<'a> = &'a Arc<Parent<TEST>>;
-    type Table = Table<TEST>;
+    type Payer = ();
+    type Supplies = Supplies<TEST>;
     type Entry = Entry<TEST>;
 
-    fn tracker(source: &Arc<Parent<TEST>>) -> &Tracker<Self> {
-        &source.tracker
+    fn tracker(source: &Arc<Parent<TEST>>) -> Option<&Tracker<Self>> {
+        Some(&source.tracker)
     }
 
-    fn alloc_table(_: &Arc<Parent<TEST>>) -> Result<Table<TEST>, AllocError> {
+    fn prepare((): &(), supplies: &mut Supplies<TEST>) -> Result {
         if take(&Self::world().alloc_failures) {
-            return Err(AllocError);
+            return Err(ENOMEM);
         }
-        Self::world().tables.fetch_add(1, Relaxed);
-        Ok(Table(()))
+        if !supplies.0 {
+            Self::world().tables.fetch_add(1, Relaxed);
+            supplies.0 = true;
+        }
+        Ok(())
     }
 
-    fn copy(
+    unsafe fn copy(
         source: &Arc<Parent<TEST>>,
         target: usize,
         addr: usize,
-        _: Table<TEST>,
+        supplies: &mut Supplies<TEST>,
         _: Party,
-    ) -> Result {
+    ) -> Result<bool> {
         if take(&Self::world().copy_failures) {
-            return Err(ENOMEM);
+            return Err(EIO);
         }
-        if let Some(during_copy) = source.during_copy {
-            during_copy(source);
+        if !supplies.0 {
+            return Ok(false);
         }
+        supplies.0 = false;
+        Self::world().tables.fetch_sub(1, Relaxed);
         let index = addr / SIZE - 1;
         // Added to what is there, so that a second copy is noticed.
         source.copies[target][index].fetch_add(source.values[index].load(Relaxed), Relaxed);
-        Ok(())
+        Ok(true)
     }
 
     fn lock_entry(source: &Arc<Parent<TEST>>, addr: usize) -> Option<Entry<TEST>> {
@@ -299,25 +329,37 @@ impl<const TEST: usize> PageTables for Fake<TEST> {
         })
     }
 
-    fn with_source(
+    unsafe fn with_source<R>(
         source: &Arc<Parent<TEST>>,
         _: usize,
-        f: impl FnOnce(&Arc<Parent<TEST>>),
-    ) -> bool {
+        f: impl FnOnce(&Arc<Parent<TEST>>) -> R,
+    ) -> Option<R> {
         let mapped = source.unmapped.load(Relaxed) == 0;
-        if mapped {
-            f(source);
-        }
-        mapped
+        mapped.then(|| f(source))
     }
 
-    fn kill(target: &usize) {
-        let killed = &Self::world().killed;
-        killed.store(killed.load(Relaxed) | 1 << target, Relaxed);
+    fn account(target: &usize, from: usize, to: usize, _: usize) {
+        let pending = &Self::world().pending[*target];
+        pending.store(pending.load(Relaxed) + to - from, Relaxed);
+    }
+
+    fn kill(targets: &[Option<usize>], _: Error) {
+        let world = Self::world();
+        world.kills.fetch_add(1, Relaxed);
+        for target in targets.iter().flatten() {
+            let killed = world.killed.load(Relaxed);
+            world.killed.store(killed | 1 << target, Relaxed);
+        }
     }
 
     fn count(event: Event, nr: usize) {
         Self::world().events[event_index(event)].fetch_add(nr, Relaxed);
+    }
+
+    fn pause(source: &Arc<Parent<TEST>>) {
+        if let Some(during_pause) = source.during_pause {
+            during_pause(source);
+        }
     }
 
     fn interrupted() -> bool {

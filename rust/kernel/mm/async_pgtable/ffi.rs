@@ -4,11 +4,13 @@
 //!
 //! C header: [`mm/async_pgtable.h`](srctree/mm/async_pgtable.h)
 //!
-//! This module and [`page_tables`] are the only ones of these with `unsafe` in them.
+//! All of `unsafe` is in this module and [`page_tables`], but for what a claim is the proof of: see
+//! [`PageTables::copy`](super::PageTables::copy) and `with_source`.
 //!
 //! All pointers to sessions, trackers and builders are fields of `struct async_pgtable_mm`:
 //!
-//! - `tracker` is set once, before anything is protected, and freed with the `mm_struct`.
+//! - `tracker` is set once, before anything is protected, and freed with the `mm_struct`. Other
+//!   threads of the parent may look at it meanwhile, so C reads it with `READ_ONCE()`.
 //! - `session` is set by `dup_mmap()` before the child is reachable, and owns a reference until
 //!   `__mmput()` is past `exit_mmap()`.
 //! - `builder` is only used by the task that forks.
@@ -39,6 +41,7 @@ use crate::{
 };
 
 use super::{
+    builder::bookkeeping,
     page_tables::Refusal,
     Builder,
     Session,
@@ -47,6 +50,7 @@ use super::{
 
 use page_tables::{
     Kernel,
+    Payer,
     TargetVma, //
 };
 
@@ -90,8 +94,7 @@ unsafe fn tracker<'a>(tracker: *mut c_void) -> &'a Tracker<Kernel> {
 ///
 /// `mm` is a valid `mm_struct`.
 unsafe fn ensure_tracker(mm: *mut bindings::mm_struct) -> Result {
-    // SAFETY: `mm` is valid. The field is written here only, and read by others after a lock that
-    // a fork has released, or when the `mm_struct` is freed.
+    // SAFETY: `mm` is valid, and everybody accesses the field atomically.
     let slot = unsafe {
         Atomic::<*mut c_void>::from_ptr(&raw mut (*mm).__bindgen_anon_1.async_pgtable.tracker)
     };
@@ -100,8 +103,9 @@ unsafe fn ensure_tracker(mm: *mut bindings::mm_struct) -> Result {
         return Ok(());
     }
 
-    let new = KBox::pin_init(Tracker::<Kernel>::new(), GFP_KERNEL_ACCOUNT)?.into_foreign();
-    // Full: as a release, the tracker is initialized before others find it.
+    let new = KBox::pin_init(Tracker::<Kernel>::new(), bookkeeping())?.into_foreign();
+    // Full: as a release, the tracker is initialized before others find it. Those who follow the
+    // pointer depend on it.
     if slot.cmpxchg(ptr::null_mut(), new, Full).is_err() {
         // SAFETY: Comes from `into_foreign` just now, and nobody else has seen it.
         drop(unsafe { Pin::<KBox<Tracker<Kernel>>>::from_foreign(new) });
@@ -124,8 +128,8 @@ unsafe extern "C" fn async_pgtable_builder_new(source: *mut bindings::mm_struct)
     }
     // SAFETY: `source` is valid.
     let source = unsafe { Mm::from_raw(source) }.into();
-    let builder =
-        Builder::<Kernel>::new(source).and_then(|builder| KBox::new(builder, GFP_KERNEL_ACCOUNT));
+    let builder = Builder::<Kernel>::new(source, Payer::current())
+        .and_then(|builder| KBox::new(builder, bookkeeping()));
     builder.map_or(ptr::null_mut(), |builder| KBox::into_raw(builder).cast())
 }
 
@@ -218,7 +222,8 @@ unsafe extern "C" fn async_pgtable_builder_arm(
 
 /// Settles what overlaps `start..end`, on behalf of somebody who looks at the child.
 ///
-/// Called by the hooks on a child's mapping, with the child's mmap_lock or VMA lock held.
+/// Called by the hooks on a child's mapping, with the child's mmap_lock or VMA lock held. See
+/// [`Session::pull`] for `must`.
 ///
 /// # Safety
 ///
@@ -228,9 +233,10 @@ unsafe extern "C" fn async_pgtable_session_pull(
     this: *mut c_void,
     start: c_ulong,
     end: c_ulong,
+    must: bool,
 ) -> c_int {
     // SAFETY: By the contract of this function.
-    match unsafe { session(this) }.pull(start, end) {
+    match unsafe { session(this) }.pull(start, end, must) {
         Ok(()) => 0,
         Err(err) => err.to_errno(),
     }
@@ -252,7 +258,7 @@ unsafe extern "C" fn async_pgtable_session_copy_all(this: *mut c_void) -> c_int 
     }
 }
 
-/// Does anything in `start..end` remain to be settled?
+/// Is anything in `start..end` still to be copied?
 ///
 /// # Safety
 ///
@@ -264,7 +270,7 @@ unsafe extern "C" fn async_pgtable_session_overlaps(
     end: c_ulong,
 ) -> bool {
     // SAFETY: By the contract of this function.
-    unsafe { session(this) }.overlaps(start, end)
+    unsafe { session(this) }.is_waited_for(start, end)
 }
 
 /// Ends the session because the child is gone, and waits until nobody copies to it.
@@ -295,7 +301,7 @@ unsafe extern "C" fn async_pgtable_session_put(this: *mut c_void) {
 
 /// Settles what overlaps `start..end` in every session of a parent.
 ///
-/// Called by the hooks on a parent's mapping.
+/// Called by the hooks on a parent's mapping. See [`Tracker::push_as`] for `must` and `killable`.
 ///
 /// # Safety
 ///
@@ -307,11 +313,28 @@ unsafe extern "C" fn async_pgtable_tracker_push(
     source: *mut bindings::vm_area_struct,
     start: c_ulong,
     end: c_ulong,
-    nowait: bool,
-) -> bool {
+    must: bool,
+    killable: bool,
+) -> c_int {
     // SAFETY: By the contract of this function.
     let (this, source) = unsafe { (tracker(this), VmaRef::from_raw(source)) };
-    this.push(source, start, end, !nowait)
+    match this.push_as(source, start, end, must, killable) {
+        Ok(()) => 0,
+        Err(err) => err.to_errno(),
+    }
+}
+
+/// Waits for those who are copying from a parent that has settled everything.
+///
+/// Called by `__mmput()`, before the mappings are taken down.
+///
+/// # Safety
+///
+/// As for [`tracker`].
+#[export]
+unsafe extern "C" fn async_pgtable_tracker_quiesce(this: *mut c_void) {
+    // SAFETY: By the contract of this function.
+    unsafe { tracker(this) }.quiesce();
 }
 
 /// Lifts a protection that no session needs any more.

@@ -4,10 +4,7 @@
 //!
 //! There is one implementation in the kernel, `ffi::Kernel`, and others in tests and models.
 
-use crate::{
-    alloc::AllocError,
-    prelude::*, //
-};
+use crate::prelude::*;
 
 use super::Tracker;
 
@@ -40,6 +37,8 @@ pub enum Refusal {
     Small,
     /// No memory for the session.
     Nomem,
+    /// As many sessions copy from the parent as may.
+    Sessions,
     /// The parent has, or had, pinned pages.
     Pinned,
     /// A secondary MMU is attached to the parent.
@@ -59,6 +58,8 @@ pub enum Event {
     SessionFail,
     /// Ranges were deferred.
     RangeDefer,
+    /// Ranges that could have been deferred were copied in the call.
+    RangeSync,
     /// A range was copied.
     RangeSettle(Party),
     /// Ranges were given up.
@@ -82,7 +83,6 @@ pub trait Entry {
 /// ```
 /// # use kernel::prelude::*;
 /// use kernel::{
-///     alloc::AllocError,
 ///     mm::async_pgtable::{
 ///         page_tables::{Entry, Event, Party},
 ///         Builder, PageTables, Tracker,
@@ -116,34 +116,40 @@ pub trait Entry {
 ///     type Target = ();
 ///     type TargetVma = ();
 ///     type SourceVma<'a> = &'a Parent;
-///     type Table = ();
+///     type Payer = ();
+///     type Supplies = ();
 ///     type Entry = Protection;
 ///
-///     fn tracker(parent: &Arc<Parent>) -> &Tracker<Self> {
-///         &parent.tracker
+///     fn tracker(parent: &Arc<Parent>) -> Option<&Tracker<Self>> {
+///         Some(&parent.tracker)
 ///     }
 ///
-///     fn alloc_table(_: &Parent) -> Result<(), AllocError> {
+///     fn prepare((): &(), (): &mut ()) -> Result {
 ///         Ok(())
 ///     }
 ///
-///     fn copy(parent: &Parent, _: (), addr: usize, _: (), _: Party) -> Result {
+///     unsafe fn copy(parent: &Parent, _: (), addr: usize, _: &mut (), _: Party) -> Result<bool> {
 ///         let number = parent.memory[addr].load(Relaxed);
 ///         parent.memory_of_child[addr].store(number, Relaxed);
-///         Ok(())
+///         Ok(true)
 ///     }
 ///
 ///     fn lock_entry(_: &Parent, _: usize) -> Option<Protection> {
 ///         Some(Protection)
 ///     }
 ///
-///     fn with_source(parent: &Arc<Parent>, _: usize, f: impl FnOnce(&Parent)) -> bool {
-///         f(parent);
-///         true
+///     unsafe fn with_source<R>(
+///         parent: &Arc<Parent>,
+///         _: usize,
+///         f: impl FnOnce(&Parent) -> R,
+///     ) -> Option<R> {
+///         Some(f(parent))
 ///     }
 ///
-///     fn kill(_: &()) {}
+///     fn account(_: &(), _: usize, _: usize, _: usize) {}
+///     fn kill(_: &[Option<()>], _: Error) {}
 ///     fn count(_: Event, _: usize) {}
+///     fn pause(_: &Arc<Parent>) {}
 ///     fn interrupted() -> bool {
 ///         false
 ///     }
@@ -159,13 +165,13 @@ pub trait Entry {
 /// )?;
 ///
 /// // The parent forks.
-/// let mut builder = Builder::<Numbers>::new(parent.clone())?;
+/// let mut builder = Builder::<Numbers>::new(parent.clone(), ())?;
 /// builder.extent((), 0, 4);
 /// assert!((0..4).all(|addr| builder.defer(addr)));
 /// let session = builder.arm(()).ok_or(EINVAL)?;
 ///
 /// // It writes to what it still shares with its child.
-/// parent.tracker.push(&parent, 2, 3, true);
+/// parent.tracker.push(&parent, 2, 3, false)?;
 /// parent.memory[2].store(2, Relaxed);
 ///
 /// // The child has the memory of the moment of the fork.
@@ -181,46 +187,74 @@ pub trait PageTables: Sized {
     /// A parent. Keeps the object and its tracker, but not the mappings.
     type Source: Clone + Send + Unpin;
     /// A child. Keeps the object, but not the mappings.
-    type Target: Send + Unpin;
+    type Target: Clone + Send + Unpin;
     /// A mapping of a child. Valid while a range in it is claimed.
     type TargetVma: Copy + Send + Sync;
     /// A mapping of a parent, kept as it is by a lock of the caller's.
     type SourceVma<'a>: Copy;
-    /// An empty page table for a child; freed when dropped.
-    type Table;
+    /// Who is charged for what is allocated for the child: the one whom fork would have charged.
+    type Payer: Send + Sync;
+    /// What a copy may use up and cannot allocate, as it runs with a spinlock held. At first there
+    /// is nothing, and the least is wanted that any copy needs.
+    type Supplies: Default;
     /// See [`Entry`].
     type Entry: Entry;
 
-    /// The sessions that copy from `source`.
-    fn tracker(source: &Self::Source) -> &Tracker<Self>;
+    /// The sessions that copy from `source`. There is a tracker once there was a session.
+    fn tracker(source: &Self::Source) -> Option<&Tracker<Self>>;
 
-    /// Allocates a page table for a copy from `source`.
-    fn alloc_table(source: Self::SourceVma<'_>) -> Result<Self::Table, AllocError>;
+    /// Allocates, or waits for, what the last copy lacked. Sleeps, and is called without spinlocks.
+    ///
+    /// Fails without memory, without having called the OOM killer.
+    fn prepare(payer: &Self::Payer, supplies: &mut Self::Supplies) -> Result;
 
-    /// Copies the range at `addr`. The caller has claimed it.
-    fn copy(
+    /// Copies the range at `addr`, or goes on where a copy stopped before. Does not sleep.
+    ///
+    /// Returns whether all of it is copied. If not, `supplies` knows what is missing. Fails with
+    /// `ENOMEM` if it needs what [`prepare`](Self::prepare) could not get, and has not said so.
+    ///
+    /// # Safety
+    ///
+    /// The caller has claimed the range, and `target` is the mapping of the child it belongs to.
+    unsafe fn copy(
         source: Self::SourceVma<'_>,
         target: Self::TargetVma,
         addr: usize,
-        table: Self::Table,
+        supplies: &mut Self::Supplies,
         party: Party,
-    ) -> Result;
+    ) -> Result<bool>;
 
-    /// Locks the parent's entry for `addr`, if it points to a page table.
+    /// Locks the parent's entry for `addr`, if it is in `source` and points to a page table.
     fn lock_entry(source: Self::SourceVma<'_>, addr: usize) -> Option<Self::Entry>;
 
-    /// Locks the parent's mapping at `addr` and calls `f` with it. For pullers.
+    /// Locks the parent's mapping at `addr` and calls `f` with it, if that is possible at once. For
+    /// pullers. Does not sleep.
     ///
-    /// Returns false without calling `f` if there is none, or if the parent is exiting. Then
-    /// somebody on the parent's side is about to settle what is pending there.
-    fn with_source(source: &Self::Source, addr: usize, f: impl FnOnce(Self::SourceVma<'_>))
-        -> bool;
+    /// If it is not, somebody on the parent's side is changing the mapping, or is about to settle
+    /// what is pending there.
+    ///
+    /// # Safety
+    ///
+    /// The caller has claimed the range at `addr` in a session that copies from `source`. So the
+    /// parent's mappings have not been taken down: it settles everything first.
+    unsafe fn with_source<R>(
+        source: &Self::Source,
+        addr: usize,
+        f: impl FnOnce(Self::SourceVma<'_>) -> R,
+    ) -> Option<R>;
 
-    /// Kills the processes that run on `target`. Does not sleep.
-    fn kill(target: &Self::Target);
+    /// Accounts for the fact that of `of` deferred ranges no longer `from` but `to` are pending.
+    /// Does not sleep.
+    fn account(target: &Self::Target, from: usize, to: usize, of: usize);
+
+    /// Kills the processes that run on `targets`, because of `why`. Does not sleep.
+    fn kill(targets: &[Option<Self::Target>], why: Error);
 
     /// Counts `nr` times `event`.
     fn count(event: Event, nr: usize);
+
+    /// Sleeps for a moment, because somebody on the side of `source` is in the way.
+    fn pause(source: &Self::Source);
 
     /// Gives way to others between two ranges. Returns whether the task is being killed.
     fn interrupted() -> bool;

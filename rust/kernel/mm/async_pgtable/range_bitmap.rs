@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The state of each range of one mapping, two bits a range.
+//! Which ranges are pending, one bit a range, only where there are any.
 
 use crate::{
     alloc::{
@@ -16,213 +16,157 @@ use crate::{
     },
 };
 
-/// State of a range.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// Copied, or not needed any more, or never deferred.
-    Settled,
-    /// To be copied. The parent's entry is write-protected.
-    Pending,
-    /// Being copied. The parent's entry is write-protected.
-    Claimed,
+const PER_WORD: usize = u64::BITS as usize;
+const WORDS: usize = 8;
+/// Ranges of a node: those behind one page of PMD entries, 1 GiB of address space on x86-64.
+const PER_NODE: usize = WORDS * PER_WORD;
+
+/// A group of neighbouring ranges, some of which are, or were, pending.
+struct Node {
+    /// Number of the first range, divided by [`PER_NODE`].
+    position: usize,
+    words: [Atomic<u64>; WORDS],
 }
 
-const BITS: usize = 2;
-const PER_WORD: usize = u64::BITS as usize / BITS;
-
-/// Bit 0 of each range: pending.
-const PENDING: u64 = u64::MAX / 3;
-
-/// A range's two bits; both clear means settled, both set does not occur.
-#[derive(Clone, Copy)]
-struct Bits {
-    word: usize,
-    shift: usize,
-}
-
-impl Bits {
-    #[inline]
-    fn of(index: usize) -> Self {
-        Self {
-            word: index / PER_WORD,
-            shift: index % PER_WORD * BITS,
+impl Node {
+    /// The first pending range in `from..to`, counted from the beginning of the node.
+    fn next_pending(&self, from: usize, to: usize) -> Option<usize> {
+        let mut from = from;
+        while from < to {
+            let word = from / PER_WORD;
+            // Acquire: pairs with `settle`.
+            let left = self.words[word].load(Acquire) >> (from % PER_WORD);
+            if left != 0 {
+                let found = from + left.trailing_zeros() as usize;
+                return (found < to).then_some(found);
+            }
+            from = (word + 1) * PER_WORD;
         }
-    }
-
-    #[inline]
-    fn pending(self) -> u64 {
-        1 << self.shift
-    }
-
-    #[inline]
-    fn claimed(self) -> u64 {
-        2 << self.shift
+        None
     }
 }
 
-/// A fixed number of ranges and their states.
+/// A set of ranges that are pending.
+///
+/// A range is a number: its address divided by its size. Memory is used for ranges that were marked
+/// and their neighbours, 72 bytes for a GiB, not for the address space between them.
 ///
 /// # Invariants
 ///
-/// - At most one of the two bits of a range is set.
-/// - Once shared, a settled range stays settled.
+/// - `nodes` is sorted by position, and no two have the same one.
+/// - Once shared, a range that is not pending stays so.
 ///
 /// # Examples
 ///
 /// ```
 /// # use kernel::prelude::*;
-/// use kernel::mm::async_pgtable::range_bitmap::{RangeBitmap, State};
+/// use kernel::mm::async_pgtable::range_bitmap::RangeBitmap;
 ///
-/// let mut bitmap = RangeBitmap::new(100, GFP_KERNEL)?;
-/// bitmap.mark_pending(7);
-/// bitmap.mark_pending(42);
+/// let mut bitmap = RangeBitmap::new();
+/// bitmap.mark_pending(7, GFP_KERNEL)?;
+/// bitmap.mark_pending(1 << 40, GFP_KERNEL)?;
 ///
-/// // One party gets a range.
-/// assert!(bitmap.try_claim(7));
-/// assert!(!bitmap.try_claim(7));
-/// assert_eq!(bitmap.state(7), State::Claimed);
-/// bitmap.publish(7);
-/// assert_eq!(bitmap.state(7), State::Settled);
+/// assert!(bitmap.is_pending(7));
+/// assert_eq!(bitmap.next_pending(8, usize::MAX), Some(1 << 40));
 ///
-/// assert_eq!(bitmap.next_unsettled(0, 100), Some(42));
-/// assert_eq!(bitmap.abandon_pending(), 1);
-/// assert_eq!(bitmap.next_unsettled(0, 100), None);
+/// // A range is settled once.
+/// assert!(bitmap.settle(7));
+/// assert!(!bitmap.settle(7));
+/// assert_eq!(bitmap.next_pending(0, 1 << 40), None);
 /// # Ok::<(), Error>(())
 /// ```
 pub struct RangeBitmap {
-    words: KVVec<Atomic<u64>>,
-    len: usize,
+    nodes: KVVec<Node>,
 }
 
 impl RangeBitmap {
-    /// Creates a bitmap of `len` ranges, all of them settled.
-    pub fn new(len: usize, flags: Flags) -> Result<Self, AllocError> {
-        let words = len.div_ceil(PER_WORD);
-        let mut bitmap = Self {
-            words: KVVec::with_capacity(words, flags)?,
-            len,
-        };
-        for _ in 0..words {
-            bitmap.words.push(Atomic::new(0), flags)?;
-        }
-        Ok(bitmap)
-    }
-
-    /// Number of ranges.
-    #[inline]
-    #[expect(clippy::len_without_is_empty)]
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Makes a range pending, before the bitmap is shared. Returns whether it was settled.
-    #[inline]
-    pub fn mark_pending(&mut self, index: usize) -> bool {
-        let bits = Bits::of(index);
-        let word = &mut self.words[bits.word];
-        let old = *word.get_mut();
-        let new = old & (bits.pending() | bits.claimed()) == 0;
-        if new {
-            *word.get_mut() = old | bits.pending();
-        }
-        new
-    }
-
-    /// The state of a range. What was done before it was published is visible if it is settled.
-    #[inline]
-    pub fn state(&self, index: usize) -> State {
-        let bits = Bits::of(index);
-        // Acquire: pairs with `update` in `publish` and `abandon_pending`.
-        let word = self.words[bits.word].load(Acquire);
-        if word & bits.pending() != 0 {
-            State::Pending
-        } else if word & bits.claimed() != 0 {
-            State::Claimed
-        } else {
-            State::Settled
+    /// A set of no ranges. Uses no memory.
+    #[expect(clippy::new_without_default)]
+    pub fn new() -> Self {
+        Self {
+            nodes: KVVec::new(),
         }
     }
 
-    /// Claims a pending range. Returns false if it is not pending.
+    /// Makes a range pending, before the set is shared. Returns whether it was not.
     ///
-    /// The caller alone may copy the range now, and must [`publish`](Self::publish) or
-    /// [`unclaim`](Self::unclaim) it.
-    #[must_use]
-    pub fn try_claim(&self, index: usize) -> bool {
-        let bits = Bits::of(index);
-        self.update(bits.word, |word| {
-            (word & bits.pending() != 0).then_some(word ^ bits.pending() ^ bits.claimed())
-        })
-        .is_some()
-    }
-
-    /// Settles a range that the caller has claimed.
-    pub fn publish(&self, index: usize) {
-        let bits = Bits::of(index);
-        self.update(bits.word, |word| Some(word & !bits.claimed()));
-    }
-
-    /// Gives a claimed range back, to be claimed again.
-    pub fn unclaim(&self, index: usize) {
-        let bits = Bits::of(index);
-        self.update(bits.word, |word| {
-            Some(word & !bits.claimed() | bits.pending())
-        });
-    }
-
-    /// Settles all pending ranges, uncopied, and returns their number. Claimed ones stay claimed.
-    pub fn abandon_pending(&self) -> usize {
-        (0..self.words.len())
-            .map(|word| {
-                self.update(word, |old| (old & PENDING != 0).then_some(old & !PENDING))
-                    .map_or(0, |old| (old & PENDING).count_ones() as usize)
-            })
-            .sum()
-    }
-
-    /// The first range in `from..to` that is not settled. If there is none, what was done before
-    /// they were published is visible.
-    pub fn next_unsettled(&self, from: usize, to: usize) -> Option<usize> {
-        self.next(from, to, u64::MAX)
-    }
-
-    /// The first range in `from..to` that is pending.
-    pub fn next_pending(&self, from: usize, to: usize) -> Option<usize> {
-        self.next(from, to, PENDING)
-    }
-
-    /// The first range in `from..to` with a bit of `mask` set.
-    fn next(&self, from: usize, to: usize, mask: u64) -> Option<usize> {
-        let to = to.min(self.len);
-        let mut from = from;
-
-        while from < to {
-            let bits = Bits::of(from);
-            // Acquire: as in `state`.
-            let word = self.words[bits.word].load(Acquire) & mask;
-            let left = word >> bits.shift;
-            if left != 0 {
-                let found = from + left.trailing_zeros() as usize / BITS;
-                return (found < to).then_some(found);
+    /// Ranges are marked in ascending order; what comes before the last node is refused like what
+    /// is pending already.
+    pub fn mark_pending(&mut self, range: usize, flags: Flags) -> Result<bool, AllocError> {
+        let position = range / PER_NODE;
+        match self.nodes.last() {
+            Some(last) if last.position > position => return Ok(false),
+            Some(last) if last.position == position => {}
+            _ => {
+                // INVARIANT: Above the last one.
+                let words = core::array::from_fn(|_| Atomic::new(0));
+                self.nodes.push(Node { position, words }, flags)?;
             }
-            from = (bits.word + 1) * PER_WORD;
+        }
+        let Some(node) = self.nodes.last_mut() else {
+            return Err(AllocError);
+        };
+
+        let word = &mut node.words[range % PER_NODE / PER_WORD];
+        let bit = 1 << (range % PER_WORD);
+        let old = *word.get_mut();
+        *word.get_mut() = old | bit;
+        Ok(old & bit == 0)
+    }
+
+    /// Is the range pending? If not, what was done before it was settled is visible.
+    pub fn is_pending(&self, range: usize) -> bool {
+        self.node(range).is_some_and(|node| {
+            let at = range % PER_NODE;
+            node.next_pending(at, at + 1).is_some()
+        })
+    }
+
+    /// Settles a range. Returns whether it was pending.
+    pub fn settle(&self, range: usize) -> bool {
+        let Some(node) = self.node(range) else {
+            return false;
+        };
+        let word = &node.words[range % PER_NODE / PER_WORD];
+        let bit = 1 << (range % PER_WORD);
+        let mut old = word.load(Relaxed);
+        while old & bit != 0 {
+            // Full: as a release it makes the copy visible to whoever finds the range settled.
+            match word.cmpxchg(old, old & !bit, Full) {
+                Ok(_) => return true,
+                Err(now) => old = now,
+            }
+        }
+        false
+    }
+
+    /// The first pending range in `from..to`. If there is none, what was done before they were
+    /// settled is visible.
+    pub fn next_pending(&self, from: usize, to: usize) -> Option<usize> {
+        let first = self.lower_bound(from / PER_NODE);
+        for node in &self.nodes[first..] {
+            let base = node.position * PER_NODE;
+            if base >= to {
+                break;
+            }
+            let found = node.next_pending(from.saturating_sub(base), (to - base).min(PER_NODE));
+            if let Some(at) = found {
+                return Some(base + at);
+            }
         }
         None
     }
 
-    /// Applies `f` to a word until it sticks, and returns the old word, or `None` if `f` gave up.
-    fn update(&self, word: usize, f: impl Fn(u64) -> Option<u64>) -> Option<u64> {
-        let word = &self.words[word];
-        let mut old = word.load(Relaxed);
-        loop {
-            // Full: as a release it makes the copy, or the reason why there is none, visible to
-            // whoever finds the range settled, and what was begun visible to the next claimer. As
-            // a barrier it orders the change before the look for waiters that follows.
-            match word.cmpxchg(old, f(old)?, Full) {
-                Ok(old) => return Some(old),
-                Err(now) => old = now,
-            }
-        }
+    /// Index of the first node that is not below `position`.
+    fn lower_bound(&self, position: usize) -> usize {
+        self.nodes.partition_point(|node| node.position < position)
+    }
+
+    fn node(&self, range: usize) -> Option<&Node> {
+        let position = range / PER_NODE;
+        self.nodes
+            .get(self.lower_bound(position))
+            .filter(|node| node.position == position)
     }
 }
 
@@ -232,101 +176,83 @@ mod tests {
     use super::*;
     use crate::prelude::*;
 
-    const LEN: usize = 3 * PER_WORD + 5;
+    const FAR: usize = 1 << 26; // 128 TiB
 
     fn bitmap(pending: &[usize]) -> Result<RangeBitmap, AllocError> {
-        let mut bitmap = RangeBitmap::new(LEN, GFP_KERNEL)?;
-        for &index in pending {
-            bitmap.mark_pending(index);
+        let mut bitmap = RangeBitmap::new();
+        for &range in pending {
+            bitmap.mark_pending(range, GFP_KERNEL)?;
         }
         Ok(bitmap)
     }
 
     #[test]
-    fn is_settled_at_first() -> Result {
+    fn is_empty_at_first() -> Result {
         let bitmap = bitmap(&[])?;
-        assert_eq!(bitmap.len(), LEN);
-        assert!((0..LEN).all(|index| bitmap.state(index) == State::Settled));
-        assert_eq!(bitmap.next_unsettled(0, usize::MAX), None);
-        assert_eq!(bitmap.abandon_pending(), 0);
-        assert_eq!(RangeBitmap::new(0, GFP_KERNEL)?.next_unsettled(0, 1), None);
+        assert!(!bitmap.is_pending(0));
+        assert!(!bitmap.settle(0));
+        assert_eq!(bitmap.next_pending(0, usize::MAX), None);
+        assert_eq!(bitmap.nodes.capacity(), 0);
         Ok(())
     }
 
     #[test]
     fn marks_each_range_once() -> Result {
         let mut bitmap = bitmap(&[])?;
-        for index in [0, PER_WORD - 1, PER_WORD, LEN - 1] {
-            assert!(bitmap.mark_pending(index));
-            assert!(!bitmap.mark_pending(index));
-            assert_eq!(bitmap.state(index), State::Pending);
+        for range in [0, PER_WORD - 1, PER_WORD, PER_NODE - 1, PER_NODE, FAR] {
+            assert!(bitmap.mark_pending(range, GFP_KERNEL)?);
+            assert!(!bitmap.mark_pending(range, GFP_KERNEL)?);
+            assert!(bitmap.is_pending(range));
+            assert!(!bitmap.is_pending(range + 2));
         }
-        assert_eq!(bitmap.state(1), State::Settled);
-        assert_eq!(bitmap.state(PER_WORD + 1), State::Settled);
-
-        assert!(bitmap.try_claim(0));
-        assert!(!bitmap.mark_pending(0));
-        assert_eq!(bitmap.state(0), State::Claimed);
+        assert_eq!(bitmap.nodes.len(), 3);
         Ok(())
     }
 
     #[test]
-    fn claims_what_is_pending() -> Result {
-        let bitmap = bitmap(&[0, 1, LEN - 1])?;
-        assert!(!bitmap.try_claim(2));
-        assert!(bitmap.try_claim(1));
-        assert!(!bitmap.try_claim(1));
-        assert_eq!(bitmap.state(0), State::Pending);
-        assert_eq!(bitmap.state(1), State::Claimed);
-        assert_eq!(bitmap.state(2), State::Settled);
-
-        bitmap.publish(1);
-        assert_eq!(bitmap.state(1), State::Settled);
-        assert!(!bitmap.try_claim(1));
-        assert_eq!(bitmap.state(0), State::Pending);
+    fn marks_in_ascending_order() -> Result {
+        let mut bitmap = bitmap(&[PER_NODE])?;
+        assert!(!bitmap.mark_pending(PER_NODE - 1, GFP_KERNEL)?);
+        assert!(!bitmap.is_pending(PER_NODE - 1));
+        assert_eq!(bitmap.nodes.len(), 1);
         Ok(())
     }
 
     #[test]
-    fn takes_a_claim_back() -> Result {
-        let bitmap = bitmap(&[7])?;
-        assert!(bitmap.try_claim(7));
-        bitmap.unclaim(7);
-        assert_eq!(bitmap.state(7), State::Pending);
-        assert!(bitmap.try_claim(7));
-        Ok(())
-    }
-
-    #[test]
-    fn abandons_what_nobody_copies() -> Result {
-        let bitmap = bitmap(&[0, 1, PER_WORD, LEN - 1])?;
-        assert!(bitmap.try_claim(1));
-        assert_eq!(bitmap.abandon_pending(), 3);
-        assert_eq!(bitmap.abandon_pending(), 0);
-        assert_eq!(bitmap.state(0), State::Settled);
-        assert_eq!(bitmap.state(1), State::Claimed);
-        assert_eq!(bitmap.next_unsettled(0, LEN), Some(1));
+    fn settles_each_range_once() -> Result {
+        let bitmap = bitmap(&[0, 1, PER_WORD, FAR])?;
+        assert!(bitmap.settle(1));
+        assert!(!bitmap.settle(1));
+        assert!(!bitmap.settle(2));
+        assert!(!bitmap.settle(PER_NODE));
+        assert!(bitmap.is_pending(0));
+        assert!(bitmap.is_pending(PER_WORD));
+        assert!(bitmap.settle(FAR));
+        assert!(!bitmap.is_pending(FAR));
         Ok(())
     }
 
     #[test]
     fn finds_the_next_one() -> Result {
-        let bitmap = bitmap(&[3, PER_WORD, LEN - 1])?;
-        assert_eq!(bitmap.next_unsettled(0, LEN), Some(3));
-        assert_eq!(bitmap.next_unsettled(3, LEN), Some(3));
-        assert_eq!(bitmap.next_unsettled(4, LEN), Some(PER_WORD));
-        assert_eq!(bitmap.next_unsettled(4, PER_WORD), None);
-        assert_eq!(bitmap.next_unsettled(4, PER_WORD + 1), Some(PER_WORD));
+        let last = 3 * PER_NODE + PER_WORD + 5;
+        let bitmap = bitmap(&[3, PER_WORD, PER_NODE + 1, last])?;
+        assert_eq!(bitmap.next_pending(0, usize::MAX), Some(3));
+        assert_eq!(bitmap.next_pending(3, usize::MAX), Some(3));
+        assert_eq!(bitmap.next_pending(4, usize::MAX), Some(PER_WORD));
+        assert_eq!(bitmap.next_pending(4, PER_WORD), None);
+        assert_eq!(bitmap.next_pending(4, PER_WORD + 1), Some(PER_WORD));
         assert_eq!(
-            bitmap.next_unsettled(PER_WORD + 1, usize::MAX),
-            Some(LEN - 1)
+            bitmap.next_pending(PER_WORD + 1, PER_NODE + 2),
+            Some(PER_NODE + 1)
         );
-        assert_eq!(bitmap.next_unsettled(LEN, usize::MAX), None);
-        assert_eq!(bitmap.next_unsettled(4, 3), None);
+        assert_eq!(bitmap.next_pending(PER_WORD + 1, PER_NODE + 1), None);
+        assert_eq!(bitmap.next_pending(PER_NODE + 2, usize::MAX), Some(last));
+        assert_eq!(bitmap.next_pending(2 * PER_NODE, last), None);
+        assert_eq!(bitmap.next_pending(last + 1, usize::MAX), None);
+        assert_eq!(bitmap.next_pending(4, 3), None);
 
-        assert!(bitmap.try_claim(3));
-        assert_eq!(bitmap.next_unsettled(0, LEN), Some(3));
-        assert_eq!(bitmap.next_pending(0, LEN), Some(PER_WORD));
+        assert!(bitmap.settle(3));
+        assert_eq!(bitmap.next_pending(0, usize::MAX), Some(PER_WORD));
         Ok(())
     }
 }

@@ -2,6 +2,8 @@
 
 //! The deferred copy of one fork.
 
+use pin_init::pin_init_array_from_fn;
+
 use crate::{
     prelude::*,
     static_lock_class,
@@ -9,315 +11,298 @@ use crate::{
         atomic::{
             Acquire,
             Atomic,
-            Full,
-            Relaxed, //
+            Relaxed,
+            Release, //
         },
-        SpinLock, //
+        SpinLock,
+        SpinLockGuard, //
     },
 };
 
 use super::{
-    claim::Claim,
-    extent::{
-        Extent,
-        Range, //
-    },
+    extent::Extents,
     page_tables::{
         Event,
-        PageTables,
-        Party, //
+        PageTables, //
     },
-    range_bitmap::{
-        RangeBitmap,
-        State, //
-    },
-    wait::Wait,
-    Tracker, //
+    range_bitmap::RangeBitmap, //
 };
 
-/// How a session ends.
+/// How a session ends before all is copied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
 enum Outcome {
-    /// It has not ended, or it is complete.
-    Good = 0,
     /// Nobody needs the rest.
     Abandoned = 1,
     /// The child must not be used.
     Failed = 2,
 }
 
-/// Both sides of a session.
-pub(super) struct Ends<P: PageTables> {
-    pub(super) source: P::Source,
-    pub(super) target: P::Target,
+/// Number of pending ranges, and [`Outcome`], in a word. An outcome comes with no pending ranges.
+const OUTCOME_BITS: u32 = 2;
+const OUTCOME: usize = (1 << OUTCOME_BITS) - 1;
+
+/// What became of a range that was copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Settled {
+    /// It is settled. Others are pending.
+    One,
+    /// It is settled, and with it the session. [`Session::complete`] is next.
+    Last,
+    /// The session ended before it.
+    TooLate,
 }
 
-/// What lockdep calls the lock of the ends: the same in all crates, as in [`Tracker`].
+/// Both sides of a session.
+struct Ends<P: PageTables> {
+    source: P::Source,
+    target: P::Target,
+}
+
+/// A session that has ended before all was copied, for the one who ended it.
+pub(super) struct Ended<P: PageTables> {
+    ends: Ends<P>,
+    pending: usize,
+}
+
+/// Number of locks for claims. Enough that the child and a few threads of the parent rarely meet.
+const LOCKS: usize = 16;
+
+/// What lockdep calls the locks: the same in all crates, as in
+/// [`Tracker`](super::Tracker).
 static ENDS: &CStr = c"async_pgtable::Session::ends";
+static CLAIMS: &CStr = c"async_pgtable::Session::claims";
 
 /// The deferred copy of one fork.
 ///
 /// # Invariants
 ///
-/// - `extents` is sorted and does not overlap.
-/// - `remaining` is the number of ranges that are not settled, or more for a moment.
-/// - `ends` is `None` once `remaining` is zero, or a moment later.
+/// - `state` is written with `ends` locked; it holds the number of ranges that are pending in
+///   `bitmap`, or zero and an outcome.
+/// - `ends` is `None` once that number is zero, or a moment later.
 #[pin_data]
 pub struct Session<P: PageTables> {
-    extents: KVec<Extent<P>>,
-    remaining: Atomic<usize>,
-    outcome: Atomic<u32>,
+    bitmap: RangeBitmap,
+    extents: Extents<P>,
+    deferred: usize,
+    pub(super) payer: P::Payer,
+    state: Atomic<usize>,
     #[pin]
     ends: SpinLock<Option<Ends<P>>>,
+    /// See [`Claim`](super::claim::Claim). Locked one at a time.
     #[pin]
-    wait: Wait,
+    claims: [SpinLock<()>; LOCKS],
 }
 
 impl<P: PageTables> Session<P> {
-    /// A live session of which `pending` ranges are pending in `extents`.
+    /// A live session of which `deferred` ranges are pending in `bitmap`.
     pub(super) fn new(
-        extents: KVec<Extent<P>>,
-        pending: usize,
-        ends: Ends<P>,
+        bitmap: RangeBitmap,
+        extents: Extents<P>,
+        deferred: usize,
+        payer: P::Payer,
+        source: P::Source,
+        target: P::Target,
     ) -> impl PinInit<Self> {
+        let ends = Some(Ends { source, target });
+        let state = deferred << OUTCOME_BITS;
+        // INVARIANT: As the caller says.
         pin_init!(Self {
+            bitmap,
             extents,
-            remaining: Atomic::new(pending),
-            outcome: Atomic::new(Outcome::Good as u32),
-            ends <- SpinLock::new(Some(ends), ENDS, static_lock_class!()),
-            wait <- Wait::new(),
+            deferred,
+            payer,
+            state: Atomic::new(state),
+            ends <- SpinLock::new(ends, ENDS, static_lock_class!()),
+            claims <- pin_init_array_from_fn(|_| {
+                SpinLock::new((), CLAIMS, static_lock_class!())
+            }),
         })
     }
 
-    /// Does anything in `start..end` remain to be settled?
+    /// Is the range at `addr` still to be copied, as far as the bitmap knows?
+    pub(super) fn is_pending(&self, addr: usize) -> bool {
+        self.bitmap.is_pending(addr / P::RANGE_SIZE)
+    }
+
+    /// Is anything in `start..end` still to be copied, as far as the bitmap knows?
     ///
     /// If not, what has been copied there is visible.
-    pub fn overlaps(&self, start: usize, end: usize) -> bool {
-        self.next(start, end, RangeBitmap::next_unsettled).is_some()
+    pub(super) fn overlaps(&self, start: usize, end: usize) -> bool {
+        self.bitmap
+            .next_pending(start / P::RANGE_SIZE, end.div_ceil(P::RANGE_SIZE))
+            .is_some()
     }
 
-    /// Does anything remain to be settled?
+    /// Has it ended before all was copied?
+    pub(super) fn is_over(&self) -> bool {
+        // Acquire: pairs with `end`.
+        self.state.load(Acquire) & OUTCOME != 0
+    }
+
+    /// Is something still to be copied, and can be?
     ///
     /// If not, everything that has been copied is visible.
-    fn is_live(&self) -> bool {
-        // Acquire: pairs with `settled`.
-        self.remaining.load(Acquire) != 0
-    }
-
-    /// Does anything remain that could still fail?
     pub(super) fn is_good(&self) -> bool {
-        self.is_live() && self.outcome.load(Relaxed) == Outcome::Good as u32
+        // Acquire: pairs with `settled` and `end`.
+        self.state.load(Acquire) >> OUTCOME_BITS != 0
     }
 
-    /// The first range that overlaps `start..end` and is found by `find`.
-    pub(super) fn next(
-        &self,
-        start: usize,
-        end: usize,
-        find: impl Fn(&RangeBitmap, usize, usize) -> Option<usize>,
-    ) -> Option<Range<'_, P>> {
-        if !self.is_live() {
+    /// Does the child wait for anything in `start..end`?
+    pub fn is_waited_for(&self, start: usize, end: usize) -> bool {
+        self.is_good() && self.overlaps(start, end)
+    }
+
+    /// Address of the first range that overlaps `start..end` and is to be copied.
+    pub(super) fn next(&self, start: usize, end: usize) -> Option<usize> {
+        if !self.is_good() {
             return None;
         }
-
-        Range::find(&self.extents, start, end, find)
+        self.bitmap
+            .next_pending(start / P::RANGE_SIZE, end.div_ceil(P::RANGE_SIZE))
+            .map(|range| range * P::RANGE_SIZE)
     }
 
-    /// Copies `range`, or waits until somebody else has. Without `wait`, returns false instead of
-    /// waiting.
-    fn settle(
-        &self,
-        tracker: &Tracker<P>,
-        source: P::SourceVma<'_>,
-        range: Range<'_, P>,
-        party: Party,
-        wait: bool,
-    ) -> bool {
-        loop {
-            match range.state() {
-                State::Settled => return true,
-                State::Claimed if !wait => return false,
-                State::Claimed => self.wait.until(|| range.state() != State::Claimed),
-                State::Pending => {
-                    // Before the claim, which others may wait for.
-                    let Ok(table) = P::alloc_table(source) else {
-                        self.fail();
-                        continue;
-                    };
-                    if let Some(claim) = Claim::new(self, range) {
-                        claim.copy(source, table, party).publish(tracker, source);
-                    }
-                }
-            }
-        }
+    /// The child's mapping that the range at `addr` belongs to.
+    pub(super) fn target(&self, addr: usize) -> Option<P::TargetVma> {
+        self.extents.find(addr, addr + P::RANGE_SIZE)
     }
 
-    /// Settles all of `start..end`, on behalf of the parent. `source` covers it.
-    pub(super) fn push(
-        &self,
-        tracker: &Tracker<P>,
-        source: P::SourceVma<'_>,
-        start: usize,
-        end: usize,
-        wait: bool,
-    ) -> bool {
-        let mut start = start;
-        while let Some(range) = self.next(start, end, RangeBitmap::next_unsettled) {
-            if !self.settle(tracker, source, range, Party::Push, wait) {
-                return false;
-            }
-            start = range.end();
-            P::interrupted();
-        }
-        true
+    /// The lock to claim the range at `addr` by.
+    pub(super) fn lock(&self, addr: usize) -> SpinLockGuard<'_, ()> {
+        self.claims[addr / P::RANGE_SIZE % LOCKS].lock()
     }
 
-    /// Settles all of `start..end`, on behalf of somebody who looks at the child.
+    /// Waits for those who are copying. Nobody begins to once the session is over.
     ///
-    /// Fails with `EFAULT` if the child is not, and will not be, what it should be.
-    pub fn pull(&self, start: usize, end: usize) -> Result {
-        let mut cursor = start;
-        while let Some(range) = self.next(cursor, end, RangeBitmap::next_unsettled) {
-            self.pull_range(range, Party::Pull);
-            cursor = range.end();
-            P::interrupted();
-        }
-        self.check()
-    }
-
-    /// Settles what is pending, until there is nothing left or the task is killed.
-    ///
-    /// Does not wait for what others are copying. Fails as [`pull`](Self::pull) does.
-    pub fn copy_all(&self) -> Result {
-        let mut cursor = 0;
-        while let Some(range) = self.next(cursor, usize::MAX, RangeBitmap::next_pending) {
-            if P::interrupted() {
-                break;
-            }
-            self.pull_range(range, Party::Copy);
-            cursor = range.end();
-        }
-        self.check()
-    }
-
-    fn pull_range(&self, range: Range<'_, P>, party: Party) {
-        let source = self.ends.lock().as_ref().map(|ends| ends.source.clone());
-        let Some(source) = source else { return };
-        let tracker = P::tracker(&source);
-        let found = P::with_source(&source, range.start(), |source| {
-            self.settle(tracker, source, range, party, true);
-        });
-        if !found {
-            // Whoever unmaps it on the parent's side settles it, and needs no lock of ours.
-            self.wait.until(|| range.state() == State::Settled);
+    /// They run, see [`Claim`](super::claim::Claim), so this does not take long.
+    pub(super) fn quiesce(&self) {
+        for claims in &self.claims {
+            drop(claims.lock());
         }
     }
 
-    /// Is the child what it should be, as far as it has been copied?
-    fn check(&self) -> Result {
-        // Acquire: pairs with `fail`. Ranges are settled after that, and our caller has seen them
-        // so.
-        if self.outcome.load(Acquire) == Outcome::Failed as u32 {
-            Err(EFAULT)
+    /// Is the child in `start..end` what it should be, as far as it has been copied?
+    pub(super) fn check(&self, start: usize, end: usize) -> Result {
+        // Who keeps the mm of a child that is gone has no use for it either.
+        if !self.is_over() || self.extents.find(start, end).is_none() {
+            return Ok(());
+        }
+        // The caller may go on and change the child.
+        self.quiesce();
+        Err(EFAULT)
+    }
+
+    pub(super) fn source(&self) -> Option<P::Source> {
+        self.ends.lock().as_ref().map(|ends| ends.source.clone())
+    }
+
+    /// Settles the range at `addr`. The caller has claimed and copied it.
+    pub(super) fn settled(&self, addr: usize) -> Settled {
+        let ends = self.ends.lock();
+        let Some(ends) = &*ends else {
+            return Settled::TooLate;
+        };
+        let state = self.state.load(Relaxed);
+        if state & OUTCOME != 0 || !self.bitmap.settle(addr / P::RANGE_SIZE) {
+            return Settled::TooLate;
+        }
+
+        let from = state >> OUTCOME_BITS;
+        let to = from - 1;
+        P::account(&ends.target, from, to, self.deferred);
+        // Release: whoever finds nothing pending sees all copies, this one and, by the lock, those
+        // before. INVARIANT: One range fewer is pending, and `ends` is locked.
+        self.state.store(to << OUTCOME_BITS, Release);
+        if to == 0 {
+            Settled::Last
         } else {
-            Ok(())
+            Settled::One
         }
     }
 
-    /// Ends the session because something cannot be copied; kills the child.
-    ///
-    /// Does not wait, and neither allocates nor takes a lock of an address space.
-    pub(super) fn fail(&self) {
-        {
-            // Under the lock, so that a session that has just become complete stays so, and that
-            // who fails it too finds the child killed.
-            let ends = self.ends.lock();
-            let Some(ends) = &*ends else { return };
-            if self.outcome.load(Relaxed) == Outcome::Failed as u32 {
-                return;
-            }
-            // Before anybody is told: the child must not return to user space with an error.
-            P::kill(&ends.target);
-            // Full: before anything is settled without having been copied.
-            self.outcome.xchg(Outcome::Failed as u32, Full);
-        }
-
-        P::count(Event::SessionFail, 1);
-        self.give_up();
-    }
-
-    /// Ends the session because the child is gone. When this returns, nobody copies to it.
-    pub fn abandon(&self) {
-        // Full: either `give_up` sees what a dropped claim has given back, or `unclaimed` sees
-        // this.
-        let _ = self
-            .outcome
-            .cmpxchg(Outcome::Good as u32, Outcome::Abandoned as u32, Full);
-        self.give_up();
-        self.wait.until(|| !self.is_live());
-    }
-
-    /// Settles what is pending, uncopied.
-    ///
-    /// The parent's entries stay protected. That is lifted by its next write fault, or dropped
-    /// with the entry.
-    fn give_up(&self) {
-        let nr = self.extents.iter().map(Extent::abandon_pending).sum();
-        if nr != 0 {
-            P::count(Event::RangeAbandon, nr);
-            self.settled(nr);
-        }
-    }
-
-    /// To be called after a claimed range has become pending again.
-    pub(super) fn unclaimed(&self) {
-        // Relaxed: the range was given back by a fully ordered operation, see `abandon`.
-        if self.outcome.load(Relaxed) != Outcome::Good as u32 {
-            // Nobody else would settle it any more.
-            self.give_up();
-        }
-        self.wait.wake();
-    }
-
-    /// To be called after `nr` ranges have been settled.
-    pub(super) fn settled(&self, nr: usize) {
-        // Full: as a release, whoever finds nothing remaining sees all copies. As a barrier it
-        // orders the publication before the look for waiters.
-        if self.remaining.fetch_sub(nr, Full) == nr {
-            self.end();
-        }
-        self.wait.wake();
-    }
-
-    /// Everything is settled: let go of both sides.
-    fn end(&self) {
+    /// Everything is settled: let go of both sides. Called by the one who settled the last range,
+    /// after that has been published.
+    pub(super) fn complete(&self) {
+        // Others may have published their ranges, but not left the parent yet, which need not wait
+        // for sessions that it does not know.
+        self.quiesce();
         let Some(ends) = self.ends.lock().take() else {
             return;
         };
-        if self.outcome.load(Relaxed) == Outcome::Good as u32 {
-            P::count(Event::SessionComplete, 1);
-        } else if self.outcome.load(Relaxed) == Outcome::Abandoned as u32 {
-            P::count(Event::SessionAbandon, 1);
+        P::count(Event::SessionComplete, 1);
+        self.detach(&ends);
+    }
+
+    fn detach(&self, ends: &Ends<P>) {
+        if let Some(tracker) = P::tracker(&ends.source) {
+            tracker.remove(self);
         }
-        P::tracker(&ends.source).remove(self);
+    }
+
+    /// Ends the session, unless it has ended or all is copied.
+    fn end(&self, outcome: Outcome) -> Option<Ended<P>> {
+        let mut ends = self.ends.lock();
+        let pending = self.state.load(Relaxed) >> OUTCOME_BITS;
+        if pending == 0 {
+            return None;
+        }
+        let ends = ends.take()?;
+        P::account(&ends.target, pending, 0, self.deferred);
+        // Release: see `is_over`. INVARIANT: An outcome and no pending ranges; `ends` is locked.
+        self.state.store(outcome as usize, Release);
+        Some(Ended { ends, pending })
+    }
+
+    /// Ends the session because something cannot be copied. To be followed by
+    /// [`bury`](Self::bury).
+    ///
+    /// Does not wait, and neither allocates nor takes a lock of an address space.
+    pub(super) fn mark_failed(&self) -> Option<Ended<P>> {
+        self.end(Outcome::Failed)
+    }
+
+    /// Lets go of both sides of a session that has failed, and returns the child, to be killed.
+    ///
+    /// It need not be killed before others learn of the failure: it asks before it enters user
+    /// space, see [`copy_all`](Self::copy_all).
+    pub(super) fn let_go(&self, ended: Ended<P>) -> P::Target {
+        self.quiesce();
+        P::count(Event::SessionFail, 1);
+        P::count(Event::RangeAbandon, ended.pending);
+        self.detach(&ended.ends);
+        ended.ends.target
+    }
+
+    /// Lets go of both sides of a session that has failed because of `why`, and kills the child.
+    pub(super) fn bury(&self, ended: Ended<P>, why: Error) {
+        P::kill(&[Some(self.let_go(ended))], why);
+    }
+
+    /// Ends the session because the child is gone. When this returns, nobody copies to it.
+    ///
+    /// The parent's entries stay protected. That is lifted by its next write fault, or dropped
+    /// with the entry.
+    pub fn abandon(&self) {
+        let ended = self.end(Outcome::Abandoned);
+        self.quiesce();
+        if let Some(ended) = ended {
+            P::count(Event::SessionAbandon, 1);
+            P::count(Event::RangeAbandon, ended.pending);
+            self.detach(&ended.ends);
+        }
     }
 }
 
 #[cfg(CONFIG_ASYNC_PGTABLE_KUNIT_TEST)]
 #[macros::kunit_tests(rust_async_pgtable_session)]
 mod tests {
-    use super::super::{
-        fake::{
-            addr,
-            Fake,
-            Parent,
-            RANGES, //
-        },
-        page_tables::Refusal, //
+    use super::super::fake::{
+        addr,
+        Fake,
+        Parent,
+        RANGES, //
     };
     use super::*;
-    use crate::sync::Arc;
 
     #[test]
     fn the_child_copies_all() -> Result {
@@ -326,7 +311,7 @@ mod tests {
         let session = Fake::fork(&parent, 0, &[0, 3, RANGES - 1])?.ok_or(EINVAL)?;
         assert!(session.is_good());
         session.copy_all()?;
-        assert!(!session.is_live());
+        assert!(!session.is_good());
         assert_eq!(parent.copy_of(0, 0), 1);
         assert_eq!(parent.copy_of(0, 1), 0);
         assert_eq!(parent.copy_of(0, 3), 4);
@@ -337,76 +322,14 @@ mod tests {
 
         // Again, and for those who come late.
         session.copy_all()?;
-        session.pull(0, usize::MAX)?;
-        assert!(Fake::push(&parent, 0, false));
+        session.pull(0, usize::MAX, true)?;
+        Fake::push(&parent, 0)?;
         session.abandon();
-        session.fail();
-        session.check()?;
+        assert!(session.mark_failed().is_none());
+        session.check(0, usize::MAX)?;
         assert_eq!(parent.copy_of(0, 0), 1);
         assert!(!Fake::<8>::killed(0));
         assert_eq!(Fake::<8>::count_of(Event::SessionComplete), 1);
-        Ok(())
-    }
-
-    #[test]
-    fn counts_who_settles() -> Result {
-        Fake::<9>::reset();
-        let parent = Parent::<9>::new()?;
-        let session = Fake::fork(&parent, 0, &[0, 1, 2, 3, 4])?.ok_or(EINVAL)?;
-        assert!(Fake::push(&parent, 1, true));
-        session.pull(addr(2), addr(4))?;
-        session.copy_all()?;
-        let settled = |party| Fake::<9>::count_of(Event::RangeSettle(party));
-        assert_eq!(settled(Party::Push), 1);
-        assert_eq!(settled(Party::Pull), 2);
-        assert_eq!(settled(Party::Copy), 2);
-        assert_eq!(Fake::<9>::count_of(Event::RangeDefer), 5);
-        assert_eq!(Fake::<9>::count_of(Event::RangeAbandon), 0);
-        assert_eq!(Fake::<9>::count_of(Event::SessionStart), 1);
-        assert_eq!(Fake::<9>::count_of(Event::SessionComplete), 1);
-        assert_eq!(Fake::<9>::count_of(Event::SessionAbandon), 0);
-        assert_eq!(Fake::<9>::count_of(Event::SessionFail), 0);
-        assert_eq!(Fake::<9>::count_of(Event::Fallback(Refusal::Small)), 0);
-        Ok(())
-    }
-
-    #[test]
-    fn a_push_need_not_wait() -> Result {
-        fn during_copy(parent: &Arc<Parent<10>>) {
-            // The range is claimed, by our caller.
-            if !Fake::push(parent, 1, false) {
-                P::interrupt(true);
-            }
-        }
-        type P = Fake<10>;
-
-        P::reset();
-        let parent = Parent::<10>::with_hook(Some(during_copy))?;
-        let session = Fake::fork(&parent, 0, &[1, 2])?.ok_or(EINVAL)?;
-        session.copy_all()?;
-        // The one was copied, in spite of the other, and the other did not wait.
-        assert_eq!(parent.copy_of(0, 1), 2);
-        assert!(P::interrupted());
-        assert_eq!(parent.copy_of(0, 2), 0);
-
-        P::interrupt(false);
-        session.abandon();
-        Ok(())
-    }
-
-    #[test]
-    fn a_killed_child_stops_copying() -> Result {
-        Fake::<11>::reset();
-        let parent = Parent::<11>::new()?;
-        let session = Fake::fork(&parent, 0, &[0, 1])?.ok_or(EINVAL)?;
-        Fake::<11>::interrupt(true);
-        session.copy_all()?;
-        assert_eq!(parent.copy_of(0, 0), 0);
-        // But whoever needs a range gets it.
-        session.pull(addr(1), addr(2))?;
-        assert_eq!(parent.copy_of(0, 1), 2);
-        session.abandon();
-        assert!(parent.tracker.is_idle());
         Ok(())
     }
 
@@ -415,13 +338,15 @@ mod tests {
         Fake::<12>::reset();
         let parent = Parent::<12>::new()?;
         let session = Fake::fork(&parent, 0, &[0, 1, 2])?.ok_or(EINVAL)?;
-        session.pull(addr(1), addr(1) + 1)?;
+        session.pull(addr(1), addr(1) + 1, false)?;
         session.abandon();
         session.abandon();
+        assert_eq!(session.pull(addr(0), addr(1), false), Err(EFAULT));
         assert!(parent.tracker.is_idle());
         assert_eq!(parent.copy_of(0, 0), 0);
         assert_eq!(parent.copy_of(0, 1), 2);
         assert!(!Fake::<12>::killed(0));
+        assert_eq!(Fake::<12>::pending_of(0), 0);
         assert_eq!(Fake::<12>::count_of(Event::RangeAbandon), 2);
         assert_eq!(Fake::<12>::count_of(Event::SessionAbandon), 1);
         assert_eq!(Fake::<12>::count_of(Event::SessionComplete), 0);
@@ -434,52 +359,24 @@ mod tests {
         Fake::<13>::reset();
         let parent = Parent::<13>::new()?;
         let session = Fake::fork(&parent, 0, &[0, 1, 2])?.ok_or(EINVAL)?;
-        session.pull(addr(0), addr(1))?;
+        session.pull(addr(0), addr(1), false)?;
 
         Fake::<13>::fail_copies(1);
-        assert!(Fake::push(&parent, 1, true));
+        Fake::push(&parent, 1)?;
         assert!(Fake::<13>::killed(0));
-        assert!(!parent.is_protected(1));
         assert!(parent.tracker.is_idle());
         // Nobody takes for copied what is not.
-        assert_eq!(session.pull(addr(1), addr(2)), Err(EFAULT));
-        assert_eq!(session.pull(addr(2), addr(3)), Err(EFAULT));
+        assert_eq!(session.pull(addr(1), addr(2), false), Err(EFAULT));
+        assert_eq!(session.pull(addr(2), addr(3), true), Err(EFAULT));
         assert_eq!(session.copy_all(), Err(EFAULT));
+        // But other mappings of the child are not concerned.
+        session.pull(0, addr(0), false)?;
+        session.pull(addr(RANGES), usize::MAX, false)?;
         assert_eq!(Fake::<13>::tables(), 0);
-        assert_eq!(Fake::<13>::count_of(Event::RangeAbandon), 1);
+        assert_eq!(Fake::<13>::pending_of(0), 0);
+        assert_eq!(Fake::<13>::count_of(Event::RangeAbandon), 2);
         assert_eq!(Fake::<13>::count_of(Event::SessionFail), 1);
         assert_eq!(Fake::<13>::count_of(Event::SessionAbandon), 0);
-        Ok(())
-    }
-
-    #[test]
-    fn fails_without_a_table() -> Result {
-        Fake::<14>::reset();
-        let parent = Parent::<14>::new()?;
-        let session = Fake::fork(&parent, 0, &[0, 1])?.ok_or(EINVAL)?;
-        Fake::<14>::fail_allocs(1);
-        assert_eq!(session.copy_all(), Err(EFAULT));
-        assert!(Fake::<14>::killed(0));
-        assert!(parent.tracker.is_idle());
-        assert_eq!(Fake::<14>::count_of(Event::RangeAbandon), 2);
-        assert_eq!(Fake::<14>::count_of(Event::SessionFail), 1);
-        session.abandon();
-        assert_eq!(Fake::<14>::count_of(Event::SessionAbandon), 0);
-        Ok(())
-    }
-
-    #[test]
-    fn a_puller_leaves_it_to_munmap() -> Result {
-        fn during_copy(parent: &Arc<Parent<15>>) {
-            parent.unmap();
-        }
-        Fake::<15>::reset();
-        let parent = Parent::<15>::with_hook(Some(during_copy))?;
-        let session = Fake::fork(&parent, 0, &[0])?.ok_or(EINVAL)?;
-        // `munmap()` has detached the mapping, and settles it.
-        assert!(Fake::push(&parent, 0, true));
-        session.pull(addr(0), addr(1))?;
-        assert_eq!(parent.copy_of(0, 0), 1);
         Ok(())
     }
 }

@@ -3,16 +3,14 @@
 //! The sessions that copy from one parent.
 
 use crate::{
-    alloc::{
-        AllocError,
-        Flags, //
-    },
     prelude::*,
     static_lock_class,
     sync::{
         atomic::{
+            Acquire,
             Atomic,
-            Relaxed, //
+            Relaxed,
+            Release, //
         },
         Arc,
         SpinLock, //
@@ -27,6 +25,12 @@ use super::{
     Session, //
 };
 
+/// Most sessions that copy from one parent at a time.
+///
+/// A write of the parent may have to copy one page table for each. A fork beyond this copies all in
+/// the call.
+pub const MAX_SESSIONS: usize = 16;
+
 /// What lockdep calls the lock of [`Tracker`]. As the key of its class this must be the same in all
 /// crates, which a literal in a generic function is not.
 static SESSIONS: &CStr = c"async_pgtable::Tracker::sessions";
@@ -34,106 +38,145 @@ static SESSIONS: &CStr = c"async_pgtable::Tracker::sessions";
 /// The sessions that copy from one parent.
 ///
 /// Sessions are added with the parent's mmap_lock and all its VMAs locked for writing, so whoever
-/// holds one of these locks, in any mode, sees all sessions that concern him.
+/// holds one of these locks, in any mode, sees all sessions that concern it. A session is removed
+/// when nobody copies in it any more.
 ///
 /// # Invariants
 ///
-/// `live` is the length of `sessions`, except while that is locked.
+/// `live` is the number of sessions, except while `sessions` is locked.
 #[pin_data]
 pub struct Tracker<P: PageTables> {
     #[pin]
-    sessions: SpinLock<KVec<Arc<Session<P>>>>,
+    sessions: SpinLock<[Option<Arc<Session<P>>>; MAX_SESSIONS]>,
     live: Atomic<usize>,
 }
 
 impl<P: PageTables> Tracker<P> {
     /// A tracker without sessions.
     pub fn new() -> impl PinInit<Self> {
+        let none = core::array::from_fn(|_| None);
+        // INVARIANT: None.
         pin_init!(Self {
-            sessions <- SpinLock::new(KVec::new(), SESSIONS, static_lock_class!()),
+            sessions <- SpinLock::new(none, SESSIONS, static_lock_class!()),
             live: Atomic::new(0),
         })
     }
 
     /// Is there no session?
     pub fn is_idle(&self) -> bool {
-        // Relaxed: the caller's lock orders it after the sessions that were added, and one that
-        // is just being removed has nothing left to settle.
-        self.live.load(Relaxed) == 0
+        // The caller's lock orders it after the sessions that were added. Acquire: pairs with
+        // `remove`; who finds no session must also find that nobody copies any more.
+        self.live.load(Acquire) == 0
     }
 
-    /// Makes room for one more session. Only called, as `add`, by one fork at a time.
-    pub(super) fn reserve(&self, flags: Flags) -> Result<(), AllocError> {
-        let len = {
-            let sessions = self.sessions.lock();
-            if sessions.len() < sessions.capacity() {
-                return Ok(());
-            }
-            sessions.len()
-        };
-
-        // Not under the lock. Meanwhile sessions may be removed, but not added.
-        let mut larger = KVec::with_capacity((len + 1).next_power_of_two(), flags)?;
-        let mut sessions = self.sessions.lock();
-        for session in sessions.drain_all() {
-            if larger.push_within_capacity(session).is_err() {
-                break;
-            }
-        }
-        let old = core::mem::replace(&mut *sessions, larger);
-        drop(sessions);
-        drop(old);
-        Ok(())
+    /// May a session be added? If so, it may until one is: the parent's mmap_lock is held for
+    /// writing.
+    pub(super) fn has_room(&self) -> bool {
+        self.live.load(Relaxed) < MAX_SESSIONS
     }
 
-    /// Adds a session, for which room has been made.
+    /// Adds a session, if there is room.
     pub(super) fn add(&self, session: Arc<Session<P>>) -> Result {
         let mut sessions = self.sessions.lock();
-        sessions.push_within_capacity(session)?;
-        self.live.store(sessions.len(), Relaxed);
+        let slot = sessions.iter_mut().find(|slot| slot.is_none());
+        *slot.ok_or(ENOSPC)? = Some(session);
+        // INVARIANT: One more.
+        self.live.store(self.live.load(Relaxed) + 1, Relaxed);
         Ok(())
     }
 
-    /// Removes a session that has ended.
+    /// Removes a session, if it has not been, that has ended and in which nobody copies any more.
     pub(super) fn remove(&self, session: &Session<P>) {
         let mut sessions = self.sessions.lock();
         let removed = sessions
-            .iter()
-            .position(|other| core::ptr::eq(&**other, session))
-            .map(|index| sessions.remove(index));
-        self.live.store(sessions.len(), Relaxed);
+            .iter_mut()
+            .find(|slot| {
+                slot.as_ref()
+                    .is_some_and(|other| core::ptr::eq(&**other, session))
+            })
+            .and_then(Option::take);
+        if removed.is_some() {
+            // INVARIANT: One fewer. Release: see `is_idle`.
+            self.live.store(self.live.load(Relaxed) - 1, Release);
+        }
         drop(sessions);
         // Not under the lock: this may be the last reference.
         drop(removed);
     }
 
-    fn find(&self, f: impl Fn(&Session<P>) -> bool) -> Option<Arc<Session<P>>> {
+    /// The first session in slot `slot` or above for which `f`, and its slot.
+    fn find(
+        &self,
+        slot: usize,
+        f: impl Fn(&Session<P>) -> bool,
+    ) -> Option<(usize, Arc<Session<P>>)> {
         if self.is_idle() {
             return None;
         }
         let sessions = self.sessions.lock();
-        sessions.iter().find(|session| f(session)).cloned()
+        sessions
+            .iter()
+            .enumerate()
+            .skip(slot)
+            .find_map(|(slot, session)| {
+                let session = session.as_ref().filter(|session| f(session))?;
+                Some((slot, session.clone()))
+            })
     }
 
-    /// Does any session have something to settle in `start..end`?
+    /// Does any session have something to settle in `start..end`, which is not much?
     pub fn overlaps(&self, start: usize, end: usize) -> bool {
         if self.is_idle() {
             return false;
         }
         let sessions = self.sessions.lock();
-        sessions.iter().any(|session| session.overlaps(start, end))
+        // Also if the session is over: somebody may still be copying in it.
+        let mut sessions = sessions.iter().flatten();
+        sessions.any(|session| session.overlaps(start, end))
     }
 
-    /// Settles all of `start..end`, in every session. `source` covers it.
+    /// Settles all of `start..end`, in every session, on behalf of the parent. `source` covers it.
     ///
-    /// Without `wait`, returns false instead of waiting for somebody else's copy.
-    pub fn push(&self, source: P::SourceVma<'_>, start: usize, end: usize, wait: bool) -> bool {
-        while let Some(session) = self.find(|session| session.overlaps(start, end)) {
-            if !session.push(self, source, start, end, wait) {
-                return false;
-            }
+    /// Fails only if `killable` and the task is being killed.
+    pub fn push(
+        &self,
+        source: P::SourceVma<'_>,
+        start: usize,
+        end: usize,
+        killable: bool,
+    ) -> Result {
+        self.push_as(source, start, end, true, killable)
+    }
+
+    /// The same on behalf of anybody. Who has no memory for the children, and need not (`must`) go
+    /// on with the parent, fails.
+    pub fn push_as(
+        &self,
+        source: P::SourceVma<'_>,
+        start: usize,
+        end: usize,
+        must: bool,
+        killable: bool,
+    ) -> Result {
+        // A search of many ranges does not belong under the lock.
+        let small = end - start <= P::RANGE_SIZE;
+        let mut slot = 0;
+        while let Some((found, session)) = self.find(slot, |session| {
+            !small || session.is_over() || session.overlaps(start, end)
+        }) {
+            session.push(self, source, start, end, must, killable)?;
+            slot = found + 1;
         }
-        true
+        Ok(())
+    }
+
+    /// Waits for those who are copying. Called when everything is settled.
+    pub fn quiesce(&self) {
+        let mut slot = 0;
+        while let Some((found, session)) = self.find(slot, |_| true) {
+            session.quiesce();
+            slot = found + 1;
+        }
     }
 
     /// Lifts a protection of the range at `addr` that no session needs any more.
@@ -155,10 +198,17 @@ impl<P: PageTables> Tracker<P> {
 
     /// Fails every session: what they have not copied is about to be lost.
     ///
-    /// Copies that are under way go on, and must find out for themselves.
+    /// Waits for copies that are under way, which is not long, and must find out for themselves
+    /// whether what they read was intact.
     pub fn abort(&self) {
-        while let Some(session) = self.find(|session| session.is_good()) {
-            session.fail();
+        let mut children: [Option<P::Target>; MAX_SESSIONS] = core::array::from_fn(|_| None);
+        let mut slot = 0;
+        while let Some((found, session)) = self.find(slot, |_| true) {
+            children[found] = session.mark_failed().map(|ended| session.let_go(ended));
+            slot = found + 1;
+        }
+        if children.iter().any(Option::is_some) {
+            P::kill(&children, EFAULT);
         }
     }
 }
@@ -172,7 +222,10 @@ mod tests {
             Fake,
             Parent, //
         },
-        page_tables::Event, //
+        page_tables::{
+            Event,
+            Refusal, //
+        }, //
     };
     use super::*;
 
@@ -186,7 +239,7 @@ mod tests {
         assert!(parent.tracker.overlaps(addr(0), addr(3)));
         assert!(!parent.tracker.overlaps(addr(3), usize::MAX));
 
-        assert!(Fake::push(&parent, 1, true));
+        Fake::push(&parent, 1)?;
         assert_eq!(parent.copy_of(0, 1), 2);
         assert_eq!(parent.copy_of(1, 1), 2);
         assert_eq!(parent.copy_of(2, 1), 0);
@@ -194,7 +247,8 @@ mod tests {
         assert!(parent.is_protected(2));
         assert!(!parent.tracker.overlaps(addr(1), addr(2)));
 
-        assert!(parent.tracker.push(&parent, addr(0), addr(3), true));
+        parent.tracker.push(&parent, addr(0), addr(3), false)?;
+        parent.tracker.quiesce();
         assert!(parent.tracker.is_idle());
         assert_eq!(parent.copy_of(2, 2), 3);
         first.copy_all()?;
@@ -240,53 +294,76 @@ mod tests {
     }
 
     #[test]
+    fn nobody_waits_for_the_one_who_ends_a_session() -> Result {
+        Fake::<22>::reset();
+        let parent = Parent::<22>::new()?;
+        let session = Fake::fork(&parent, 0, &[1])?.ok_or(EINVAL)?;
+        // Who does it does not get to run any more.
+        let ended = session.mark_failed().ok_or(EINVAL)?;
+        parent.tracker.repair(&parent, addr(1));
+        assert!(parent.is_protected(1));
+        assert_eq!(session.pull(addr(1), addr(2), false), Err(EFAULT));
+
+        Fake::push(&parent, 1)?;
+        parent.tracker.repair(&parent, addr(1));
+        assert!(!parent.is_protected(1));
+        assert!(parent.tracker.is_idle());
+
+        session.bury(ended, ENOMEM);
+        assert!(Fake::<22>::killed(0));
+        Ok(())
+    }
+
+    #[test]
     fn an_abort_fails_all_sessions() -> Result {
         Fake::<19>::reset();
         let parent = Parent::<19>::new()?;
         let first = Fake::fork(&parent, 0, &[0])?.ok_or(EINVAL)?;
         let second = Fake::fork(&parent, 1, &[0, 1])?.ok_or(EINVAL)?;
+        let third = Fake::fork(&parent, 2, &[2])?.ok_or(EINVAL)?;
         first.copy_all()?;
         parent.tracker.abort();
         assert!(!Fake::<19>::killed(0));
         assert!(Fake::<19>::killed(1));
+        assert!(Fake::<19>::killed(2));
+        // In one go, however many there are.
+        assert_eq!(Fake::<19>::kills(), 1);
+        parent.tracker.abort();
+        assert_eq!(Fake::<19>::kills(), 1);
         assert!(parent.tracker.is_idle());
-        first.pull(addr(0), addr(1))?;
-        assert_eq!(second.pull(addr(0), addr(1)), Err(EFAULT));
-        assert_eq!(Fake::<19>::count_of(Event::SessionFail), 1);
+        first.pull(addr(0), addr(1), false)?;
+        assert_eq!(second.pull(addr(0), addr(1), false), Err(EFAULT));
+        assert_eq!(third.copy_all(), Err(EFAULT));
+        assert_eq!(Fake::<19>::count_of(Event::SessionFail), 2);
         assert_eq!(Fake::<19>::count_of(Event::SessionComplete), 1);
         Ok(())
     }
 
     #[test]
-    fn has_room_for_what_is_begun() -> Result {
+    fn has_room_for_so_many() -> Result {
         Fake::<20>::reset();
         let parent = Parent::<20>::new()?;
-        for _ in 0..5 {
-            // The child is gone, another follows.
-            Fake::fork(&parent, 0, &[0])?.ok_or(EINVAL)?.abandon();
-            let kept = Fake::fork(&parent, 1, &[0])?;
-            let also = Fake::fork(&parent, 2, &[1])?;
-            assert_eq!(parent.tracker.sessions.lock().len(), 2);
-            assert_eq!(parent.tracker.live.load(Relaxed), 2);
-            kept.ok_or(EINVAL)?.abandon();
-            assert_eq!(parent.tracker.live.load(Relaxed), 1);
-            also.ok_or(EINVAL)?.abandon();
+        let mut sessions = KVec::new();
+        for _ in 0..MAX_SESSIONS {
+            let session = Fake::fork(&parent, 0, &[0])?.ok_or(EINVAL)?;
+            sessions.push(session, GFP_KERNEL)?;
         }
-        assert!(parent.tracker.is_idle());
-        Ok(())
-    }
+        // One more is copied in the call.
+        assert!(Fake::fork(&parent, 1, &[0, 1])?.is_none());
+        let fallback = Event::Fallback(Refusal::Sessions);
+        assert_eq!(Fake::<20>::count_of(fallback), 1);
+        assert_eq!(Fake::<20>::count_of(Event::RangeSync), 2);
 
-    #[test]
-    fn without_room_a_session_fails() -> Result {
-        Fake::<21>::reset();
-        let parent = Parent::<21>::new()?;
-        let builder = Fake::begin(&parent, 0, &[0])?;
-        // Cannot be, but if it is, nobody waits for what will not come.
-        *parent.tracker.sessions.lock() = KVec::new();
-        let session = builder.arm(0).ok_or(EINVAL)?;
+        // Until a child is gone, whichever it is.
+        sessions[MAX_SESSIONS / 2].abandon();
+        let late = Fake::fork(&parent, 1, &[1])?.ok_or(EINVAL)?;
+        assert!(Fake::fork(&parent, 2, &[2])?.is_none());
+        for session in &*sessions {
+            session.abandon();
+        }
+        assert!(!parent.tracker.is_idle());
+        late.copy_all()?;
         assert!(parent.tracker.is_idle());
-        assert!(Fake::<21>::killed(0));
-        assert_eq!(session.pull(addr(0), addr(1)), Err(EFAULT));
         Ok(())
     }
 }

@@ -4,13 +4,12 @@
 //!
 //! C header: [`mm/async_pgtable.h`](srctree/mm/async_pgtable.h)
 
-use core::{
-    mem::ManuallyDrop,
-    ptr::NonNull, //
+use core::ptr::{
+    self,
+    NonNull, //
 };
 
 use crate::{
-    alloc::AllocError,
     bindings,
     error::to_result,
     mm::{
@@ -18,7 +17,13 @@ use crate::{
         Mm, //
     },
     prelude::*,
-    sync::aref::ARef, //
+    sync::{
+        aref::ARef,
+        atomic::{
+            Acquire,
+            Atomic, //
+        }, //
+    }, //
 };
 
 use super::super::{
@@ -29,6 +34,7 @@ use super::super::{
         Party,
         Refusal, //
     },
+    tracker::MAX_SESSIONS,
     Tracker, //
 };
 
@@ -47,20 +53,46 @@ unsafe impl Send for TargetVma {}
 // SAFETY: As above.
 unsafe impl Sync for TargetVma {}
 
-/// An empty page table.
+/// The memory cgroup that fork would have charged.
 ///
 /// # Invariants
 ///
-/// Owns a page table that is not installed anywhere.
-pub(super) struct Table {
-    table: bindings::pgtable_t,
-    mm: *mut bindings::mm_struct,
+/// Owns a reference, if there are memory cgroups.
+pub(super) struct Payer(*mut bindings::mem_cgroup);
+
+// SAFETY: The reference is counted, and belongs to no thread.
+unsafe impl Send for Payer {}
+// SAFETY: It is only passed on to C, which may be done by all threads at the same time.
+unsafe impl Sync for Payer {}
+
+impl Payer {
+    /// That of the current task.
+    pub(super) fn current() -> Self {
+        // SAFETY: No requirements.
+        // INVARIANT: As documented there.
+        Self(unsafe { bindings::async_pgtable_payer_get() })
+    }
 }
 
-impl Drop for Table {
+impl Drop for Payer {
     fn drop(&mut self) {
-        // SAFETY: By the type invariant. `mm` only tells user tables from kernel ones.
-        unsafe { bindings::async_pgtable_free_table(self.mm, self.table) }
+        // SAFETY: By the type invariant.
+        unsafe { bindings::async_pgtable_payer_put(self.0) }
+    }
+}
+
+/// What a copy needs.
+///
+/// # Invariants
+///
+/// Owns what the fields point to.
+#[derive(Default)]
+pub(super) struct Supplies(bindings::async_pgtable_supplies);
+
+impl Drop for Supplies {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::async_pgtable_supplies_free(&mut self.0) }
     }
 }
 
@@ -89,29 +121,30 @@ impl Drop for Entry {
 ///
 /// # Invariants
 ///
-/// `0.vma` is valid, and locked as `0.mmap_locked` says. Its mm has `mm_users`.
-struct SourceLock(bindings::async_pgtable_source);
+/// Its VMA lock is held for reading.
+struct SourceLock(NonNull<bindings::vm_area_struct>);
 
 impl SourceLock {
-    fn new(source: &Mm, addr: usize) -> Option<Self> {
-        let mut lock = bindings::async_pgtable_source::default();
-        // SAFETY: The reference keeps `mm_count`.
-        let locked =
-            unsafe { bindings::async_pgtable_source_lock(source.as_raw(), addr, &mut lock) };
-        // INVARIANT: As documented there.
-        locked.then(|| Self(lock))
+    /// # Safety
+    ///
+    /// The mappings of `source` have not been taken down.
+    unsafe fn new(source: &Mm, addr: usize) -> Option<Self> {
+        // SAFETY: By the contract of this function.
+        let vma = unsafe { bindings::lock_vma_under_rcu(source.as_raw(), addr) };
+        // INVARIANT: Locked, if there is one.
+        NonNull::new(vma).map(Self)
     }
 
     fn vma(&self) -> &VmaRef {
         // SAFETY: By the type invariant, for as long as `self` lives.
-        unsafe { VmaRef::from_raw(self.0.vma) }
+        unsafe { VmaRef::from_raw(self.0.as_ptr()) }
     }
 }
 
 impl Drop for SourceLock {
     fn drop(&mut self) {
         // SAFETY: By the type invariant.
-        unsafe { bindings::async_pgtable_source_unlock(&mut self.0) }
+        unsafe { bindings::vma_end_read(self.0.as_ptr()) }
     }
 }
 
@@ -122,65 +155,80 @@ impl PageTables for Kernel {
     type Target = ARef<Mm>;
     type TargetVma = TargetVma;
     type SourceVma<'a> = &'a VmaRef;
-    type Table = Table;
+    type Payer = Payer;
+    type Supplies = Supplies;
     type Entry = Entry;
 
-    fn tracker(source: &ARef<Mm>) -> &Tracker<Self> {
-        // SAFETY: The sessions of a parent are made after its tracker, which lives as long as the
-        // `mm_struct`.
-        unsafe {
-            &*(*source.as_raw())
-                .__bindgen_anon_1
-                .async_pgtable
-                .tracker
-                .cast()
-        }
+    fn tracker(source: &ARef<Mm>) -> Option<&Tracker<Self>> {
+        // SAFETY: `source` is valid, and everybody accesses the field atomically.
+        let slot = unsafe {
+            Atomic::<*mut c_void>::from_ptr(
+                &raw mut (*source.as_raw()).__bindgen_anon_1.async_pgtable.tracker,
+            )
+        };
+        // Acquire: pairs with `ensure_tracker`.
+        let tracker = slot.load(Acquire).cast::<Tracker<Self>>();
+        // SAFETY: It lives as long as the `mm_struct`.
+        unsafe { tracker.as_ref() }
     }
 
-    fn alloc_table(source: &VmaRef) -> Result<Table, AllocError> {
-        let mm = source.mm().as_raw();
-        // SAFETY: No requirements but that `mm` is valid.
-        let table = unsafe { bindings::async_pgtable_alloc_table(mm) };
-        if table.is_null() {
-            return Err(AllocError);
-        }
-        // INVARIANT: Just allocated.
-        Ok(Table { table, mm })
+    fn prepare(payer: &Payer, supplies: &mut Supplies) -> Result {
+        // SAFETY: By the type invariants.
+        to_result(unsafe { bindings::async_pgtable_prepare(payer.0, &mut supplies.0) })
     }
 
-    fn copy(source: &VmaRef, target: TargetVma, addr: usize, table: Table, party: Party) -> Result {
-        let table = ManuallyDrop::new(table);
-        // SAFETY: `source` is locked, `target` is kept by the caller's claim, and the table is
-        // given away.
-        to_result(unsafe {
+    unsafe fn copy(
+        source: &VmaRef,
+        target: TargetVma,
+        addr: usize,
+        supplies: &mut Supplies,
+        party: Party,
+    ) -> Result<bool> {
+        // SAFETY: `source` is locked, and `target` is kept by the caller's claim.
+        let ret = unsafe {
             bindings::async_pgtable_copy_range(
                 source.as_ptr(),
                 target.0.as_ptr(),
                 addr,
-                table.table,
+                &mut supplies.0,
                 party_to_c(party),
             )
-        })
+        };
+        to_result(ret).map(|()| ret == 0)
     }
 
     fn lock_entry(source: &VmaRef, addr: usize) -> Option<Entry> {
         let mut entry = bindings::async_pgtable_entry::default();
-        // SAFETY: The mapping at `addr` is locked, so its upper page tables stay.
+        // SAFETY: The mapping is locked, so its upper page tables stay.
         let locked =
-            unsafe { bindings::async_pgtable_entry_lock(source.mm().as_raw(), addr, &mut entry) };
+            unsafe { bindings::async_pgtable_entry_lock(source.as_ptr(), addr, &mut entry) };
         // INVARIANT: As documented there.
         locked.then(|| Entry(entry))
     }
 
-    fn with_source(source: &ARef<Mm>, addr: usize, f: impl FnOnce(&VmaRef)) -> bool {
-        SourceLock::new(source, addr)
-            .map(|lock| f(lock.vma()))
-            .is_some()
+    unsafe fn with_source<R>(
+        source: &ARef<Mm>,
+        addr: usize,
+        f: impl FnOnce(&VmaRef) -> R,
+    ) -> Option<R> {
+        // SAFETY: By the contract of this function.
+        unsafe { SourceLock::new(source, addr) }.map(|lock| f(lock.vma()))
     }
 
-    fn kill(target: &ARef<Mm>) {
-        // SAFETY: The reference keeps the pointer unique; it is only compared.
-        unsafe { bindings::async_pgtable_kill(target.as_raw()) }
+    fn account(target: &ARef<Mm>, from: usize, to: usize, of: usize) {
+        // SAFETY: The reference keeps the `mm_struct`.
+        unsafe { bindings::async_pgtable_account(target.as_raw(), from, to, of) }
+    }
+
+    fn kill(targets: &[Option<ARef<Mm>>], why: Error) {
+        let mut mms = [ptr::null_mut(); MAX_SESSIONS];
+        let mut nr = 0;
+        for (mm, target) in mms.iter_mut().zip(targets.iter().flatten()) {
+            *mm = target.as_raw();
+            nr += 1;
+        }
+        // SAFETY: The references keep the pointers unique; they are only compared.
+        unsafe { bindings::async_pgtable_kill(mms.as_mut_ptr(), nr, why.to_errno()) }
     }
 
     fn count(event: Event, nr: usize) {
@@ -188,8 +236,13 @@ impl PageTables for Kernel {
         unsafe { bindings::async_pgtable_count(event_to_c(event), nr) }
     }
 
+    fn pause(_: &ARef<Mm>) {
+        // SAFETY: Ranges are settled in process context; called without spinlocks.
+        unsafe { bindings::async_pgtable_pause() }
+    }
+
     fn interrupted() -> bool {
-        // SAFETY: Ranges are settled in process context, without spinlocks.
+        // SAFETY: As above.
         unsafe { bindings::async_pgtable_interrupted() }
     }
 }
@@ -209,6 +262,7 @@ fn event_to_c(event: Event) -> bindings::vm_event_item {
         Event::SessionAbandon => bindings::vm_event_item_ASYNC_PGTABLE_SESSION_ABANDON,
         Event::SessionFail => bindings::vm_event_item_ASYNC_PGTABLE_SESSION_FAIL,
         Event::RangeDefer => bindings::vm_event_item_ASYNC_PGTABLE_RANGE_DEFER,
+        Event::RangeSync => bindings::vm_event_item_ASYNC_PGTABLE_RANGE_SYNC,
         Event::RangeSettle(Party::Copy) => bindings::vm_event_item_ASYNC_PGTABLE_RANGE_COPY,
         Event::RangeSettle(Party::Pull) => bindings::vm_event_item_ASYNC_PGTABLE_RANGE_PULL,
         Event::RangeSettle(Party::Push) => bindings::vm_event_item_ASYNC_PGTABLE_RANGE_PUSH,
@@ -216,6 +270,7 @@ fn event_to_c(event: Event) -> bindings::vm_event_item {
         Event::Fallback(refusal) => match refusal {
             Refusal::Small => bindings::vm_event_item_ASYNC_PGTABLE_FALLBACK_SMALL,
             Refusal::Nomem => bindings::vm_event_item_ASYNC_PGTABLE_FALLBACK_NOMEM,
+            Refusal::Sessions => bindings::vm_event_item_ASYNC_PGTABLE_FALLBACK_SESSIONS,
             Refusal::Pinned => bindings::vm_event_item_ASYNC_PGTABLE_FALLBACK_PINNED,
             Refusal::Notifier => bindings::vm_event_item_ASYNC_PGTABLE_FALLBACK_NOTIFIER,
         },

@@ -1,0 +1,339 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! How the ranges of a session are settled, by each party.
+
+use crate::prelude::*;
+
+use super::{
+    claim::Claim,
+    page_tables::{
+        Event,
+        PageTables,
+        Party, //
+    },
+    session::Settled,
+    Session,
+    Tracker, //
+};
+
+impl<P: PageTables> Session<P> {
+    /// Copies the range at `addr`, or finds it settled, or the session ended.
+    ///
+    /// The caller is on the parent's side and has a locked `source` that covers the range, or not.
+    /// If it `must` be copied, the session fails if that cannot be done. Else an error leaves the
+    /// range as it is: for want of memory, or because the task is being killed.
+    fn settle(
+        &self,
+        addr: usize,
+        source: Option<(&Tracker<P>, P::SourceVma<'_>)>,
+        party: Party,
+        must: bool,
+    ) -> Result {
+        let mut supplies = P::Supplies::default();
+        loop {
+            let prepared = P::prepare(&self.payer, &mut supplies);
+            let parent = match source {
+                Some(_) => None,
+                None => self.source(),
+            };
+            let Some(mut claim) = Claim::new(self, addr) else {
+                return Ok(());
+            };
+            if let Err(err) = prepared {
+                if must {
+                    claim.fail(err);
+                    return Ok(());
+                }
+                return Err(err);
+            }
+
+            let settled = match (source, &parent) {
+                (Some((tracker, source)), _) => Some(Self::copy(
+                    &mut claim,
+                    tracker,
+                    source,
+                    &mut supplies,
+                    party,
+                )),
+                (None, Some(parent)) => P::tracker(parent).and_then(|tracker| {
+                    // SAFETY: The range is claimed, and a live session copies from its source.
+                    unsafe {
+                        P::with_source(parent, addr, |source| {
+                            Self::copy(&mut claim, tracker, source, &mut supplies, party)
+                        })
+                    }
+                }),
+                // It has ended since it was asked for its source.
+                (None, None) => continue,
+            };
+
+            // Not before the parent's mapping is unlocked: whoever holds that must run.
+            drop(claim);
+
+            match settled {
+                Some(Ok(None)) => {}
+                Some(Ok(Some(settled))) => {
+                    if settled != Settled::TooLate {
+                        P::count(Event::RangeSettle(party), 1);
+                    }
+                    if settled == Settled::Last {
+                        self.complete();
+                    }
+                    return Ok(());
+                }
+                // Who only looks may lack memory for it. Else nobody can have this range.
+                Some(Err(err)) => {
+                    if err == ENOMEM && !must {
+                        return Err(err);
+                    }
+                    if let Some(claim) = Claim::new(self, addr) {
+                        claim.fail(err);
+                    }
+                    return Ok(());
+                }
+                // Somebody changes or unmaps the parent's mapping and has to settle the range for
+                // that, or will be done soon.
+                None => {
+                    if let Some(parent) = &parent {
+                        P::pause(parent);
+                    }
+                }
+            }
+
+            if P::interrupted() && (!must || party == Party::Copy) {
+                return Err(EINTR);
+            }
+        }
+    }
+
+    /// Copies the claimed range and publishes it. `None`: not all of it could be copied.
+    fn copy(
+        claim: &mut Claim<'_, P>,
+        tracker: &Tracker<P>,
+        source: P::SourceVma<'_>,
+        supplies: &mut P::Supplies,
+        party: Party,
+    ) -> Result<Option<Settled>> {
+        let copied = claim.copy(source, supplies, party)?;
+        Ok(copied.map(|copied| copied.publish(tracker, source)))
+    }
+
+    /// Settles all of `start..end`, on the parent's side. `source` covers it.
+    ///
+    /// Fails if `killable` and the task is being killed. For want of memory the session fails if it
+    /// `must` not be this.
+    pub(super) fn push(
+        &self,
+        tracker: &Tracker<P>,
+        source: P::SourceVma<'_>,
+        start: usize,
+        end: usize,
+        must: bool,
+        killable: bool,
+    ) -> Result {
+        let mut cursor = start;
+        while let Some(addr) = self.next(cursor, end) {
+            if P::interrupted() && killable {
+                return Err(EINTR);
+            }
+            self.settle(addr, Some((tracker, source)), Party::Push, must)?;
+            cursor = addr + P::RANGE_SIZE;
+        }
+        if self.is_over() {
+            // Whoever ended it may not get to run for a while. The caller must not lift a
+            // protection, or write, while somebody copies.
+            self.quiesce();
+            tracker.remove(self);
+        }
+        Ok(())
+    }
+
+    /// Settles all of `start..end`, on behalf of somebody who looks at the child.
+    ///
+    /// Fails with `EFAULT` if the child is not, and will not be, what it should be there. If the
+    /// caller cannot do without, and so `must` have it, the session fails for want of memory; else
+    /// this fails, and does if the task is being killed.
+    pub fn pull(&self, start: usize, end: usize, must: bool) -> Result {
+        let mut cursor = start;
+        while let Some(addr) = self.next(cursor, end) {
+            self.settle(addr, None, Party::Pull, must)?;
+            cursor = addr + P::RANGE_SIZE;
+            if P::interrupted() && !must && cursor < end {
+                return Err(EINTR);
+            }
+        }
+        self.check(start, end)
+    }
+
+    /// Settles what is pending, on behalf of the child, until there is nothing left or the task is
+    /// killed. Fails as [`pull`](Self::pull) does.
+    pub fn copy_all(&self) -> Result {
+        let mut cursor = 0;
+        while let Some(addr) = self.next(cursor, usize::MAX) {
+            if P::interrupted() {
+                break;
+            }
+            self.settle(addr, None, Party::Copy, true)?;
+            cursor = addr + P::RANGE_SIZE;
+        }
+        self.check(0, usize::MAX)
+    }
+}
+
+#[cfg(CONFIG_ASYNC_PGTABLE_KUNIT_TEST)]
+#[macros::kunit_tests(rust_async_pgtable_settle)]
+mod tests {
+    use super::super::{
+        fake::{
+            addr,
+            Fake,
+            Parent, //
+        },
+        page_tables::Refusal, //
+    };
+    use super::*;
+    use crate::sync::Arc;
+
+    #[test]
+    fn counts_who_settles() -> Result {
+        Fake::<9>::reset();
+        let parent = Parent::<9>::new()?;
+        let session = Fake::fork(&parent, 0, &[0, 1, 2, 3, 4])?.ok_or(EINVAL)?;
+        assert_eq!(Fake::<9>::pending_of(0), 5);
+        Fake::push(&parent, 1)?;
+        session.pull(addr(2), addr(4), false)?;
+        assert_eq!(Fake::<9>::pending_of(0), 2);
+        session.copy_all()?;
+        assert_eq!(Fake::<9>::pending_of(0), 0);
+        let settled = |party| Fake::<9>::count_of(Event::RangeSettle(party));
+        assert_eq!(settled(Party::Push), 1);
+        assert_eq!(settled(Party::Pull), 2);
+        assert_eq!(settled(Party::Copy), 2);
+        assert_eq!(Fake::<9>::count_of(Event::RangeDefer), 5);
+        assert_eq!(Fake::<9>::count_of(Event::RangeAbandon), 0);
+        assert_eq!(Fake::<9>::count_of(Event::SessionStart), 1);
+        assert_eq!(Fake::<9>::count_of(Event::SessionComplete), 1);
+        assert_eq!(Fake::<9>::count_of(Event::SessionAbandon), 0);
+        assert_eq!(Fake::<9>::count_of(Event::SessionFail), 0);
+        assert_eq!(Fake::<9>::count_of(Event::Fallback(Refusal::Small)), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn a_killed_child_stops_copying() -> Result {
+        Fake::<11>::reset();
+        let parent = Parent::<11>::new()?;
+        let session = Fake::fork(&parent, 0, &[0, 1, 2, 3])?.ok_or(EINVAL)?;
+        Fake::<11>::interrupt(true);
+        session.copy_all()?;
+        assert_eq!(parent.copy_of(0, 0), 0);
+        // Who looks at more than one range stops, too, unless it must not.
+        assert_eq!(session.pull(addr(0), addr(3), false), Err(EINTR));
+        assert_eq!(parent.copy_of(0, 0), 1);
+        assert_eq!(parent.copy_of(0, 1), 0);
+        session.pull(addr(0), addr(2), true)?;
+        assert_eq!(parent.copy_of(0, 1), 2);
+        // So does the parent where it can.
+        let push = parent.tracker.push(&parent, addr(2), addr(4), true);
+        assert_eq!(push, Err(EINTR));
+        assert_eq!(parent.copy_of(0, 2), 0);
+        parent.tracker.push(&parent, addr(2), addr(4), false)?;
+        assert_eq!(parent.copy_of(0, 3), 4);
+        assert!(parent.tracker.is_idle());
+        Ok(())
+    }
+
+    #[test]
+    fn fails_if_the_child_has_no_memory() -> Result {
+        Fake::<14>::reset();
+        let parent = Parent::<14>::new()?;
+        let session = Fake::fork(&parent, 0, &[0, 1])?.ok_or(EINVAL)?;
+        Fake::<14>::fail_allocs(1);
+        assert_eq!(session.copy_all(), Err(EFAULT));
+        assert!(Fake::<14>::killed(0));
+        assert!(parent.tracker.is_idle());
+        assert_eq!(Fake::<14>::count_of(Event::RangeAbandon), 2);
+        assert_eq!(Fake::<14>::count_of(Event::SessionFail), 1);
+        session.abandon();
+        assert_eq!(Fake::<14>::count_of(Event::SessionAbandon), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn does_not_fail_by_who_writes_to_the_parent() -> Result {
+        Fake::<26>::reset();
+        let parent = Parent::<26>::new()?;
+        let session = Fake::fork(&parent, 0, &[0, 1])?.ok_or(EINVAL)?;
+        Fake::<26>::fail_allocs(1);
+        let push = parent
+            .tracker
+            .push_as(&parent, addr(0), addr(1), false, false);
+        assert_eq!(push, Err(ENOMEM));
+        assert!(parent.is_protected(0));
+        assert!(!Fake::<26>::killed(0));
+        session.copy_all()?;
+        assert_eq!(parent.copy_of(0, 0), 1);
+        Ok(())
+    }
+
+    #[test]
+    fn does_not_fail_by_who_looks() -> Result {
+        Fake::<10>::reset();
+        let parent = Parent::<10>::new()?;
+        let session = Fake::fork(&parent, 0, &[0, 1])?.ok_or(EINVAL)?;
+        Fake::<10>::fail_allocs(1);
+        assert_eq!(session.pull(addr(0), addr(2), false), Err(ENOMEM));
+        assert!(!Fake::<10>::killed(0));
+        session.copy_all()?;
+        assert_eq!(parent.copy_of(0, 0), 1);
+        assert_eq!(Fake::<10>::count_of(Event::SessionComplete), 1);
+        Ok(())
+    }
+
+    #[test]
+    fn is_not_failed_by_a_range_that_is_settled() -> Result {
+        fn during_pause(parent: &Arc<Parent<23>>) {
+            // Another party copies what we wait for, and we get no more memory.
+            Fake::<23>::push(parent, 0).expect("not killable");
+            Fake::<23>::fail_allocs(1);
+            parent.map(true);
+        }
+        Fake::<23>::reset();
+        let parent = Parent::<23>::with_hook(Some(during_pause))?;
+        let session = Fake::fork(&parent, 0, &[0])?.ok_or(EINVAL)?;
+        parent.map(false);
+        session.pull(addr(0), addr(1), true)?;
+        assert!(!Fake::<23>::killed(0));
+        assert_eq!(parent.copy_of(0, 0), 1);
+        Ok(())
+    }
+
+    #[test]
+    fn a_puller_waits_for_the_mapping() -> Result {
+        fn during_pause(parent: &Arc<Parent<15>>) {
+            parent.map(true);
+        }
+        Fake::<15>::reset();
+        let parent = Parent::<15>::with_hook(Some(during_pause))?;
+        let session = Fake::fork(&parent, 0, &[0])?.ok_or(EINVAL)?;
+        parent.map(false);
+        session.pull(addr(0), addr(1), false)?;
+        assert_eq!(parent.copy_of(0, 0), 1);
+        Ok(())
+    }
+
+    #[test]
+    fn a_puller_leaves_it_to_munmap() -> Result {
+        fn during_pause(parent: &Arc<Parent<24>>) {
+            Fake::push(parent, 0).expect("not killable");
+        }
+        Fake::<24>::reset();
+        let parent = Parent::<24>::with_hook(Some(during_pause))?;
+        let session = Fake::fork(&parent, 0, &[0])?.ok_or(EINVAL)?;
+        // `munmap()` has detached the mapping, and settles it.
+        parent.map(false);
+        session.pull(addr(0), addr(1), false)?;
+        assert_eq!(parent.copy_of(0, 0), 1);
+        Ok(())
+    }
+}
