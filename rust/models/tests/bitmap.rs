@@ -1,102 +1,94 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The bitmap does what a list of states does, for any sequence of operations.
+//! The bitmap does what a set of numbers does, for any sequence of operations.
 
 #![cfg(not(any(loom, shuttle)))]
 
-use kernel::{
-    mm::async_pgtable::range_bitmap::{
-        RangeBitmap,
-        State::{self, Claimed, Pending, Settled},
-    },
-    prelude::*,
-};
+use std::collections::BTreeSet;
+
+use kernel::{mm::async_pgtable::range_bitmap::RangeBitmap, prelude::GFP_KERNEL};
 use proptest::prelude::*;
+
+/// Ranges of a node.
+const NODE: usize = 512;
 
 #[derive(Clone, Debug)]
 enum Op {
-    Claim(usize),
-    Publish(usize),
-    Unclaim(usize),
-    Abandon,
-    NextUnsettled(usize, usize),
-    NextPending(usize, usize),
+    Settle(usize),
+    Next(usize, usize),
 }
 
-fn ops(len: usize) -> impl Strategy<Value = Vec<Op>> {
-    let index = 0..len;
-    // Ends beyond the last range, and before the first, are allowed.
-    let bounds = (0..len + 70, 0..len + 70);
-    let op = prop_oneof![
-        6 => index.clone().prop_map(Op::Claim),
-        3 => index.clone().prop_map(Op::Publish),
-        2 => index.prop_map(Op::Unclaim),
-        1 => Just(Op::Abandon),
-        4 => bounds.clone().prop_map(|(from, to)| Op::NextUnsettled(from, to)),
-        4 => bounds.prop_map(|(from, to)| Op::NextPending(from, to)),
+/// Ranges of a few nodes, some of them far away.
+fn range() -> impl Strategy<Value = usize> {
+    let node = prop_oneof![4 => 0..3_usize, 1 => 1 << 20..(1 << 20) + 2_usize];
+    let at = prop_oneof![
+        3 => 0..NODE,
+        1 => prop::sample::select(&[0, 63, 64, 127, 128, 447, 448, 511][..]),
     ];
-    prop::collection::vec(op, 0..200)
+    (node, at).prop_map(|(node, at)| node * NODE + at)
 }
 
-fn next(states: &[State], from: usize, to: usize, wanted: &[State]) -> Option<usize> {
-    (from..to.min(states.len())).find(|&index| wanted.contains(&states[index]))
+/// Where a search ends.
+fn end() -> impl Strategy<Value = usize> {
+    prop_oneof![4 => range(), 1 => Just(usize::MAX)]
+}
+
+/// Which ranges are marked: neighbours, and others, nearly in order.
+fn marks() -> impl Strategy<Value = Vec<usize>> {
+    let run = (range(), 1..70_usize).prop_map(|(from, len)| (from..from + len).collect());
+    let alone = range().prop_map(|range| vec![range]);
+    let runs = prop::collection::vec(prop_oneof![run, alone], 0..8);
+    (runs, any::<bool>()).prop_map(|(mut runs, sorted)| {
+        if sorted {
+            runs.sort();
+        }
+        runs.concat()
+    })
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
 
     #[test]
-    fn is_a_list_of_states(
-        (marked, ops) in (1..200_usize).prop_flat_map(|len| {
-            (prop::collection::vec(any::<bool>(), len), ops(len))
-        })
+    fn is_a_set_of_ranges(
+        marks in marks(),
+        ops in prop::collection::vec(
+            prop_oneof![range().prop_map(Op::Settle), (range(), end()).prop_map(|(a, b)| Op::Next(a, b))],
+            0..100,
+        ),
+        picks in prop::collection::vec(any::<prop::sample::Index>(), 0..50),
     ) {
-        let len = marked.len();
-        let mut bitmap = RangeBitmap::new(len, GFP_KERNEL).unwrap();
-        let mut states = vec![Settled; len];
-        for index in (0..len).filter(|&index| marked[index]) {
-            prop_assert!(bitmap.mark_pending(index));
-            prop_assert!(!bitmap.mark_pending(index));
-            states[index] = Pending;
+        let mut bitmap = RangeBitmap::new();
+        let mut set = BTreeSet::new();
+        for &range in &marks {
+            // What comes before the last node is refused.
+            let above = set.last().is_none_or(|last| last / NODE <= range / NODE);
+            let new = above && set.insert(range);
+            prop_assert_eq!(bitmap.mark_pending(range, GFP_KERNEL).unwrap(), new);
         }
-        prop_assert_eq!(bitmap.len(), len);
 
-        for op in ops {
+        // Most ranges that are not chosen by what was marked were not.
+        let picks = picks.iter().filter(|_| !marks.is_empty());
+        let picks = picks.map(|pick| Op::Settle(*pick.get(&marks)));
+        for op in ops.into_iter().chain(picks) {
             match op {
-                Op::Claim(index) => {
-                    let pending = states[index] == Pending;
-                    prop_assert_eq!(bitmap.try_claim(index), pending);
-                    if pending {
-                        states[index] = Claimed;
-                    }
+                Op::Settle(range) => {
+                    prop_assert_eq!(bitmap.is_pending(range), set.contains(&range));
+                    prop_assert_eq!(bitmap.settle(range), set.remove(&range));
+                    prop_assert!(!bitmap.is_pending(range));
                 }
-                // Of a claimed one only, by contract.
-                Op::Publish(index) if states[index] == Claimed => {
-                    bitmap.publish(index);
-                    states[index] = Settled;
+                Op::Next(from, to) => {
+                    let next = set.range(from..).next().copied().filter(|&range| range < to);
+                    prop_assert_eq!(bitmap.next_pending(from, to), next);
                 }
-                Op::Unclaim(index) if states[index] == Claimed => {
-                    bitmap.unclaim(index);
-                    states[index] = Pending;
-                }
-                Op::Publish(_) | Op::Unclaim(_) => {}
-                Op::Abandon => {
-                    let pending = states.iter_mut().filter(|state| **state == Pending);
-                    let nr = pending.map(|state| *state = Settled).count();
-                    prop_assert_eq!(bitmap.abandon_pending(), nr);
-                }
-                Op::NextUnsettled(from, to) => prop_assert_eq!(
-                    bitmap.next_unsettled(from, to),
-                    next(&states, from, to, &[Pending, Claimed])
-                ),
-                Op::NextPending(from, to) => prop_assert_eq!(
-                    bitmap.next_pending(from, to),
-                    next(&states, from, to, &[Pending])
-                ),
-            }
-            for (index, state) in states.iter().enumerate() {
-                prop_assert_eq!(bitmap.state(index), *state);
             }
         }
+        let mut from = 0;
+        for &range in &set {
+            prop_assert_eq!(bitmap.next_pending(from, usize::MAX), Some(range));
+            prop_assert!(bitmap.is_pending(range));
+            from = range + 1;
+        }
+        prop_assert_eq!(bitmap.next_pending(from, usize::MAX), None);
     }
 }

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A session of several mappings finds its ranges as a set of numbers does.
+//! A session of several mappings finds its ranges, and the mapping of each, as a set does.
 
 #![cfg(not(any(loom, shuttle)))]
 
 use std::{collections::BTreeSet, sync::Arc};
 
 use kernel::{
-    alloc::AllocError,
     mm::async_pgtable::{
         Builder, PageTables, Tracker,
         page_tables::{self, Event, Party},
@@ -26,42 +25,52 @@ impl page_tables::Entry for Entry {
     fn unprotect(&mut self) {}
 }
 
-type Parent = Arc<(Pin<KBox<Tracker<Set>>>, std::sync::Mutex<Vec<usize>>)>;
+/// What has been copied: mappings and addresses.
+type Copied = std::sync::Mutex<Vec<(usize, usize)>>;
+type Parent = Arc<(Pin<KBox<Tracker<Set>>>, Copied)>;
 
 impl PageTables for Set {
     const RANGE_SIZE: usize = SIZE;
 
     type Source = Parent;
     type Target = ();
-    type TargetVma = ();
+    type TargetVma = usize;
     type SourceVma<'a> = &'a Parent;
-    type Table = ();
+    type Payer = ();
+    type Supplies = ();
     type Entry = Entry;
 
-    fn tracker(parent: &Parent) -> &Tracker<Self> {
-        &parent.0
+    fn tracker(parent: &Parent) -> Option<&Tracker<Self>> {
+        Some(&parent.0)
     }
 
-    fn alloc_table(_: &Parent) -> Result<(), AllocError> {
+    fn prepare(_: &(), _: &mut ()) -> Result {
         Ok(())
     }
 
-    fn copy(parent: &Parent, _: (), addr: usize, _: (), _: Party) -> Result {
-        parent.1.lock().unwrap().push(addr);
-        Ok(())
+    unsafe fn copy(
+        parent: &Parent,
+        mapping: usize,
+        addr: usize,
+        _: &mut (),
+        _: Party,
+    ) -> Result<bool> {
+        parent.1.lock().unwrap().push((mapping, addr));
+        Ok(true)
     }
 
     fn lock_entry(_: &Parent, _: usize) -> Option<Entry> {
         Some(Entry)
     }
 
-    fn with_source(parent: &Parent, _: usize, f: impl FnOnce(&Parent)) -> bool {
-        f(parent);
-        true
+    unsafe fn with_source<R>(parent: &Parent, _: usize, f: impl FnOnce(&Parent) -> R) -> Option<R> {
+        Some(f(parent))
     }
 
-    fn kill(_: &()) {}
+    fn account(_: &(), _: usize, _: usize, _: usize) {}
+    fn kill(_: &[Option<()>], _: Error) {}
     fn count(_: Event, _: usize) {}
+    fn pause(_: &Parent) {}
 
     fn interrupted() -> bool {
         false
@@ -84,17 +93,17 @@ proptest! {
     ) {
         let tracker = KBox::pin_init(Tracker::new(), GFP_KERNEL).unwrap();
         let parent: Parent = Arc::new((tracker, Default::default()));
-        let mut builder = Builder::<Set>::new(parent.clone()).unwrap();
+        let mut builder = Builder::<Set>::new(parent.clone(), ()).unwrap();
         let mut pending = BTreeSet::new();
         let mut at = 0;
-        for (gap, ranges) in mappings {
+        for (mapping, (gap, ranges)) in mappings.into_iter().enumerate() {
             let start = at + gap * SIZE;
             at = start + ranges.len() * SIZE;
-            builder.extent((), start, at);
+            builder.extent(mapping, start, at);
             for addr in (start..at).step_by(SIZE) {
                 if ranges[(addr - start) / SIZE] {
                     prop_assert!(builder.defer(addr));
-                    pending.insert(addr);
+                    pending.insert((mapping, addr));
                 }
             }
         }
@@ -109,16 +118,16 @@ proptest! {
             let hit: Vec<_> = pending
                 .iter()
                 .copied()
-                .filter(|&addr| addr < end && start < addr + SIZE)
+                .filter(|&(_, addr)| addr < end && start < addr + SIZE)
                 .collect();
-            prop_assert_eq!(session.overlaps(start, end), !hit.is_empty());
+            prop_assert_eq!(session.is_waited_for(start, end), !hit.is_empty());
             prop_assert_eq!(parent.0.overlaps(start, end), !hit.is_empty());
             if pull {
                 parent.1.lock().unwrap().clear();
-                session.pull(start, end).unwrap();
+                session.pull(start, end, true).unwrap();
                 prop_assert_eq!(&*parent.1.lock().unwrap(), &hit);
-                for addr in hit {
-                    pending.remove(&addr);
+                for range in hit {
+                    pending.remove(&range);
                 }
             }
         }
