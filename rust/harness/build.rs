@@ -18,12 +18,14 @@ const FILES: [&str; 4] = [
     "include/trace/events/async_pgtable.h",
 ];
 
+/// What stands for the rest of the kernel.
 const SHIM: [&str; 5] = ["sched", "cpu", "memory", "mmap", "process"];
 
 /// The files of the series, as its patches leave them.
 ///
-/// `ASYNC_PGTABLE_PATCHES` names another directory; `ASYNC_PGTABLE_SEEDED` a patch on top.
-fn extract(patches: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
+/// `ASYNC_PGTABLE_PATCHES` names another directory; `ASYNC_PGTABLE_SEEDED` a patch on top, which
+/// may also be one of the shim: it calls the hooks.
+fn extract(here: &Path, patches: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
     let _ = fs::remove_dir_all(out);
     fs::create_dir_all(out)?;
     let apply = |patch: &Path| -> Result<(), Box<dyn Error>> {
@@ -34,6 +36,7 @@ fn extract(patches: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
             .current_dir(out)
             .stdin(Stdio::from(File::open(patch)?));
         git.args(FILES.map(|file| format!("--include={file}")));
+        git.arg("--include=shim/*");
         if !git.status()?.success() {
             return Err(format!("git apply failed: {}", patch.display()).into());
         }
@@ -50,6 +53,11 @@ fn extract(patches: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
             apply(&patch)?;
         }
     }
+    fs::create_dir(out.join("shim"))?;
+    for name in SHIM {
+        let name = format!("shim/{name}.c");
+        fs::copy(here.join(&name), out.join(&name))?;
+    }
     println!("cargo::rerun-if-env-changed=ASYNC_PGTABLE_SEEDED");
     if let Some(seeded) = env::var_os("ASYNC_PGTABLE_SEEDED") {
         println!("cargo::rerun-if-changed={}", Path::new(&seeded).display());
@@ -61,11 +69,15 @@ fn extract(patches: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
 fn main() -> Result<(), Box<dyn Error>> {
     let here = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
     let series = PathBuf::from(env::var("OUT_DIR")?).join("series");
-    let patches = here.join("../../patches");
+    println!("cargo::rerun-if-env-changed=ASYNC_PGTABLE_PATCHES");
+    let patches = match env::var_os("ASYNC_PGTABLE_PATCHES") {
+        Some(dir) => PathBuf::from(dir),
+        None => here.join("../../patches"),
+    };
     for input in [&patches, &here.join("include"), &here.join("shim")] {
         println!("cargo::rerun-if-changed={}", input.display());
     }
-    extract(&patches, &series)?;
+    extract(&here, &patches, &series)?;
 
     let include = [
         here.join("include"),
@@ -77,7 +89,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let flags = env::var("HARNESS_CFLAGS").unwrap_or_default();
     cc::Build::new()
         .file(series.join("mm/async_pgtable.c"))
-        .files(SHIM.map(|name| here.join(format!("shim/{name}.c"))))
+        .files(SHIM.map(|name| series.join(format!("shim/{name}.c"))))
         .includes(&include)
         .define("CONFIG_ASYNC_PGTABLE", None)
         .std("gnu11")
@@ -86,6 +98,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             "-fno-strict-aliasing",
             "-funsigned-char",
             "-Wno-unused-parameter",
+            "-Wno-sign-compare",
         ])
         .flags(flags.split_whitespace())
         .warnings_into_errors(true)

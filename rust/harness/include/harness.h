@@ -16,13 +16,29 @@ void sched_stop(void);
 /* Others may run here; with give_way() they should. */
 void sched_point(void);
 void give_way(void);
+/* At so many points from here the calling thread gives way; 0 for none. */
+void preempt_after(unsigned int points);
+bool was_preempted(void);
+/* One time out of @n: the same in every run of a schedule. */
+bool chance(unsigned int n);
 
 /* Allocations. The @nth from now on fails, once; 0 for none. */
 void fail_nth(unsigned int nth);
 bool failed_nth(void);
 bool should_failslab(void);
+/* The calling thread looks at @mm, or at nothing; it has got no memory since. */
+void observe(struct mm_struct *mm);
+bool is_starved(void);
 
-enum live { LIVE_MM, LIVE_VMA, LIVE_TABLE, LIVE_PAGE, LIVE_TASK, NR_LIVE };
+enum live {
+	LIVE_MM,
+	LIVE_VMA,
+	LIVE_TABLE,
+	LIVE_PAGE,
+	LIVE_TASK,
+	LIVE_MEMCG,
+	NR_LIVE
+};
 int live(enum live what);
 void live_add(enum live what, int nr);
 /* Of another file of the shim; not counted. */
@@ -32,8 +48,6 @@ void *xzalloc(size_t size);
 long vm_events(enum vm_event_item event);
 /* All processes are gone. */
 void reset_machine(void);
-/* Since the last call: copies of a range that were given up halfway. */
-long failed_copies(void);
 
 /* Processes. A thread is in at most one, and has a CPU of its own there. */
 /* What current is outside of a process. */
@@ -50,6 +64,11 @@ void kill_process(struct task_struct *task);
 /* Of the @nth process, counted round: its mm with mm_count; kills it if asked. */
 struct mm_struct *get_nth_mm(unsigned int nth, bool kill, bool oom);
 bool is_killed(void);
+/* Its sessions may fail from here on. */
+void doom(struct mm_struct *mm);
+void put_fate(struct fate *fate);
+/* Of the memory cgroup that the calling thread charges; 0 for none. */
+int charged_memcg(void);
 /* Returns when no mm is about to be torn down by a worker. */
 void flush_workers(void);
 
@@ -99,6 +118,8 @@ void stop_cpus(struct mm_struct *mm);
 void resume_cpus(struct mm_struct *mm);
 
 /* shim/memory.c, for the other files of the shim */
+void reset_swap(void);
+void check_rss(struct mm_struct *mm);
 struct page *alloc_page(void);
 void get_page(struct page *page);
 void put_page(struct page *page);
@@ -108,7 +129,8 @@ int copy_page_range(struct vm_area_struct *dst_vma,
 		    struct vm_area_struct *src_vma);
 void zap_range(struct vm_area_struct *vma, unsigned long start,
 	       unsigned long end);
-void free_tables(struct mm_struct *mm, unsigned long start, unsigned long end);
+void free_tables(struct mm_struct *mm, unsigned long start, unsigned long end,
+		 bool all);
 void change_ptes(struct vm_area_struct *vma, unsigned long start,
 		 unsigned long end);
 void move_table(struct vm_area_struct *vma, unsigned long from,

@@ -69,7 +69,7 @@ void flush_tlb_mm(struct mm_struct *mm)
 
 static pte_t walk(struct mm_struct *mm, unsigned long page)
 {
-	pmd_t pmd = pmdp_get_lockless(&mm->pmd[page / PTRS_PER_PTE]);
+	pmd_t pmd = pmdp_get_lockless(&mm->pmds->pmd[page / PTRS_PER_PTE]);
 	pte_t pte;
 
 	if (!pmd_present(pmd))

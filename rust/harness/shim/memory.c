@@ -4,30 +4,72 @@
  * them, in the order and under the locks of the kernel, with its hooks.
  */
 #include <harness.h>
+#include <linux/memcontrol.h>
 #include <linux/mmap_lock.h>
 #include <linux/pgalloc.h>
 #include <linux/sched/signal.h>
 #include <asm/tlbflush.h>
 
+#include "async_pgtable.h"
 #include "internal.h"
-
-static long nr_failed_copies;
+#include "swap.h"
 
 /*
  * Pages and page tables
  */
 
-struct page *alloc_page(void)
+struct folio *folio_alloc(gfp_t gfp, int order)
 {
-	struct page *page;
+	struct folio *folio;
 
+	might_sleep();
 	if (should_failslab())
 		return NULL;
-	page = xzalloc(sizeof(*page));
-	page->refcount = 1;
-	page->exclusive = 1;
+	folio = xzalloc(sizeof(*folio));
+	folio->page.refcount = 1;
+	folio->page.exclusive = 1;
 	live_add(LIVE_PAGE, 1);
-	return page;
+	return folio;
+}
+
+/* The policy is that of @vma, which is locked. */
+struct folio *vma_alloc_folio(gfp_t gfp, int order, struct vm_area_struct *vma,
+			      unsigned long addr)
+{
+	vma_assert_stabilised(vma);
+	BUG_ON(addr < vma->vm_start || addr >= vma->vm_end);
+	return folio_alloc(gfp, order);
+}
+
+int mem_cgroup_charge(struct folio *folio, struct mm_struct *mm, gfp_t gfp)
+{
+	might_sleep();
+	if (should_failslab())
+		return -ENOMEM;
+	BUG_ON(mm && "to whom is it charged?");
+	folio->page.memcg = charged_memcg();
+	return 0;
+}
+
+void folio_throttle_swaprate(struct folio *folio, gfp_t gfp)
+{
+	might_sleep();
+}
+
+void folio_put(struct folio *folio)
+{
+	put_page(&folio->page);
+}
+
+/* For who takes a fault: an allocation and its charge in one. */
+struct page *alloc_page(void)
+{
+	struct folio *folio = folio_alloc(GFP_HIGHUSER_MOVABLE, 0);
+
+	if (!folio)
+		return NULL;
+	folio->page.memcg = charged_memcg();
+	return &folio->page;
 }
 
 void get_page(struct page *page)
@@ -56,7 +98,7 @@ void put_page(struct page *page)
 	if (count)
 		return;
 	BUG_ON(page->pincount);
-	free(page);
+	free(container_of(page, struct folio, page));
 	live_add(LIVE_PAGE, -1);
 }
 
@@ -76,6 +118,7 @@ pgtable_t __pte_alloc_one(struct mm_struct *mm, gfp_t gfp)
 		return NULL;
 	table = xzalloc(sizeof(*table));
 	mutex_init(&table->ptl);
+	table->memcg = charged_memcg();
 	live_add(LIVE_TABLE, 1);
 	return table;
 }
@@ -91,7 +134,8 @@ void pte_free(struct mm_struct *mm, pgtable_t table)
 
 pmd_t *mm_find_pmd(struct mm_struct *mm, unsigned long addr)
 {
-	return &mm->pmd[addr >> PMD_SHIFT];
+	BUG_ON(!mm->pmds && "page tables are looked at after exit_mmap()");
+	return &mm->pmds->pmd[addr >> PMD_SHIFT];
 }
 
 void pmd_install(struct mm_struct *mm, pmd_t *pmd, pgtable_t *table)
@@ -144,8 +188,9 @@ static void synchronize_gup_fast(void)
 static int copy_one_pte(struct vm_area_struct *dst_vma,
 			struct vm_area_struct *src_vma, pte_t *dst_pte,
 			pte_t *src_pte, unsigned long addr, bool deferred,
-			struct page **prealloc)
+			struct folio **prealloc, int *rss)
 {
+	struct mm_struct *dst_mm = dst_vma->vm_mm;
 	struct mm_struct *src_mm = src_vma->vm_mm;
 	pte_t pte = ptep_get(src_pte);
 	struct page *page = pte_page(pte);
@@ -160,14 +205,17 @@ static int copy_one_pte(struct vm_area_struct *dst_vma,
 			return -EAGAIN;
 		/* A thread may go on writing to it: what the child expects is this. */
 		stop_cpus(src_mm);
-		(*prealloc)->content = page->content;
+		(*prealloc)->page.content = page->content;
 		resume_cpus(src_mm);
 		if (!deferred) {
-			dst_vma->vm_mm->shadow[nr] = (*prealloc)->content;
-			dst_vma->vm_mm->forked[nr] = true;
+			dst_mm->shadow[nr] = (*prealloc)->page.content;
+			dst_mm->forked[nr] = true;
 		}
-		set_pte(dst_pte, mk_pte(*prealloc, src_vma->vm_flags & VM_WRITE));
+		BUG_ON((*prealloc)->page.memcg != dst_mm->payer &&
+		       "oracle: a page is charged to somebody else");
+		set_pte(dst_pte, mk_pte(&(*prealloc)->page, src_vma->vm_flags & VM_WRITE));
 		*prealloc = NULL;
+		++*rss;
 		return 0;
 	}
 
@@ -176,18 +224,129 @@ static int copy_one_pte(struct vm_area_struct *dst_vma,
 	set_pte(src_pte, mk_pte(page, false));
 	sched_point();
 	set_pte(dst_pte, mk_pte(page, false));
+	++*rss;
 	return 0;
+}
+
+/*
+ * There is no swap. Instead the third page of every other range is said to be
+ * such an entry whose count has no room, once for each child.
+ */
+#define MAX_SWAP	64
+
+static bool swap_room[MAX_SWAP];
+
+static swp_entry_t swap_entry(struct mm_struct *mm, unsigned long addr)
+{
+	return (swp_entry_t){ (mm->id * PTRS_PER_PMD + (addr >> PMD_SHIFT)) % MAX_SWAP };
+}
+
+static bool lacks_swap_room(struct mm_struct *mm, unsigned long addr)
+{
+	return (addr >> PMD_SHIFT) % 2 && (addr >> PAGE_SHIFT) % PTRS_PER_PTE == 2 &&
+	       !__atomic_load_n(&swap_room[swap_entry(mm, addr).val], __ATOMIC_RELAXED);
+}
+
+int swap_retry_table_alloc(swp_entry_t entry, gfp_t gfp)
+{
+	BUG_ON(!(gfp & __GFP_RETRY_MAYFAIL));
+	might_sleep();
+	if (should_failslab())
+		return -ENOMEM;
+	__atomic_store_n(&swap_room[entry.val], true, __ATOMIC_RELAXED);
+	return 0;
+}
+
+void reset_swap(void)
+{
+	memset(swap_room, 0, sizeof(swap_room));
+}
+
+/* There is none: copies say so now and then. For the parent, who has it locked. */
+void migration_entry_wait(struct mm_struct *mm, pmd_t *pmd, unsigned long addr)
+{
+	might_sleep();
+	BUG_ON(!pmd_present(pmdp_get_lockless(pmd)));
+	give_way();
+}
+
+/**
+ * copy_pte_range_deferred - as in mm/memory.c, entry by entry
+ *
+ * Others may look at the parent's entries meanwhile, but not change this one.
+ */
+int copy_pte_range_deferred(struct vm_area_struct *dst_vma,
+			    struct vm_area_struct *src_vma, pmd_t *dst_pmd,
+			    pmd_t *src_pmd, unsigned long end, bool resume,
+			    bool brief, struct async_pgtable_supplies *supplies)
+{
+	const pmd_t src_pmdval = pmdp_get_lockless(src_pmd);
+	const unsigned long start = supplies->addr;
+	struct mm_struct *dst_mm = dst_vma->vm_mm;
+	struct mm_struct *src_mm = src_vma->vm_mm;
+	pgtable_t dst = pmd_pgtable(pmdp_get_lockless(dst_pmd));
+	pgtable_t src = pmd_pgtable(src_pmdval);
+	unsigned long addr = start;
+	int ret = 0, rss = 0;
+
+	vma_assert_stabilised(src_vma);
+	BUG_ON(!holds_spinlock() && "a copy without a claim");
+	BUG_ON(!pmd_present(src_pmdval) && "a pending range has lost its table");
+	BUG_ON(pmd_table_write(src_pmdval) && "a pending range is not protected");
+	BUG_ON(start >= end || (start & PMD_MASK) != ((end - 1) & PMD_MASK));
+	BUG_ON(dst->memcg != dst_mm->payer &&
+	       "oracle: a page table is charged to somebody else");
+
+	spin_lock(&dst->ptl);
+	spin_lock(&src->ptl);
+	do {
+		const int i = (addr >> PAGE_SHIFT) % PTRS_PER_PTE;
+
+		if (brief && need_resched() && addr != start) {
+			ret = -EINTR;
+			break;
+		}
+		if (resume && pte_present(ptep_get(&dst->pte[i])))
+			continue;
+		if (!pte_present(ptep_get(&src->pte[i])))
+			continue;
+		if (chance(32)) {
+			ret = chance(2) ? -EINPROGRESS : -EBUSY;
+			break;
+		}
+		if (lacks_swap_room(dst_mm, addr)) {
+			supplies->swap = swap_entry(dst_mm, addr);
+			ret = -EIO;
+			break;
+		}
+		ret = copy_one_pte(dst_vma, src_vma, &dst->pte[i], &src->pte[i],
+				   addr, true, &supplies->folio, &rss);
+		if (ret)
+			break;
+	} while (addr += PAGE_SIZE, addr != end);
+
+	if (mm_flags_test(MMF_UNSTABLE, src_mm))
+		ret = -EFAULT;
+	BUG_ON(async_pgtable_poisoning());
+	BUG_ON(pmdp_get_lockless(src_pmd).pmd != src_pmdval.pmd &&
+	       "a claimed range has changed");
+
+	spin_unlock(&src->ptl);
+	add_mm_counter(dst_mm, MM_ANONPAGES, rss);
+	spin_unlock(&dst->ptl);
+	supplies->addr = addr;
+	return ret;
 }
 
 static int __copy_pte_range(struct vm_area_struct *dst_vma,
 			    struct vm_area_struct *src_vma, pgtable_t dst,
 			    pgtable_t src, unsigned long addr,
-			    unsigned long end, bool deferred)
+			    unsigned long end)
 {
-	const unsigned long start = addr;
-	struct page *prealloc = NULL;
-	bool pinned = false, reaped;
-	int ret;
+	const bool whole_table = end - addr == PMD_SIZE;
+	struct folio *prealloc = NULL;
+	bool pinned = false;
+	int ret, rss = 0;
 
 again:
 	ret = 0;
@@ -196,55 +355,27 @@ again:
 	for (; addr < end; addr += PAGE_SIZE) {
 		const int i = (addr >> PAGE_SHIFT) % PTRS_PER_PTE;
 
-		/* Here for the swap tables of copy_nonpresent_pte(). */
-		if (deferred && addr > start && should_failslab()) {
-			ret = -ENOMEM;
-			break;
-		}
 		ret = copy_one_pte(dst_vma, src_vma, &dst->pte[i], &src->pte[i],
-				   addr, deferred, &prealloc);
+				   addr, false, &prealloc, &rss);
 		if (ret)
 			break;
 	}
-	reaped = deferred && mm_flags_test(MMF_UNSTABLE, src_vma->vm_mm);
 	spin_unlock(&src->ptl);
 	spin_unlock(&dst->ptl);
 	cond_resched();
 
-	if (reaped) {
-		ret = -EFAULT;
-	} else if (ret == -EAGAIN) {
+	if (ret == -EAGAIN) {
 		pinned = true;
-		prealloc = alloc_page();
-		if (prealloc)
+		prealloc = vma_alloc_folio(GFP_HIGHUSER_MOVABLE, 0, src_vma, addr);
+		if (prealloc && !mem_cgroup_charge(prealloc, NULL, GFP_KERNEL))
 			goto again;
 		ret = -ENOMEM;
 	}
 	if (prealloc)
-		put_page(prealloc);
-	if (!ret && !deferred && !pinned && end - start == PMD_SIZE)
+		folio_put(prealloc);
+	add_mm_counter(dst_vma->vm_mm, MM_ANONPAGES, rss);
+	if (!ret && !pinned && whole_table)
 		async_pgtable_forget_pins(src_vma->vm_mm, src);
-	return ret;
-}
-
-int copy_pte_range_deferred(struct vm_area_struct *dst_vma,
-			    struct vm_area_struct *src_vma, pmd_t *dst_pmd,
-			    pmd_t *src_pmd, unsigned long addr,
-			    unsigned long end)
-{
-	const pmd_t dst = pmdp_get_lockless(dst_pmd);
-	const pmd_t src = pmdp_get_lockless(src_pmd);
-	int ret;
-
-	vma_assert_stabilised(src_vma);
-	BUG_ON(!pmd_present(src) && "a pending range has lost its table");
-	BUG_ON(pmd_table_write(src) && "a pending range is not protected");
-	ret = __copy_pte_range(dst_vma, src_vma, pmd_pgtable(dst),
-			       pmd_pgtable(src), addr, end, true);
-	BUG_ON(pmdp_get_lockless(src_pmd).pmd != src.pmd &&
-	       "a claimed range has changed");
-	if (ret)
-		__atomic_fetch_add(&nr_failed_copies, 1, __ATOMIC_RELAXED);
 	return ret;
 }
 
@@ -263,7 +394,7 @@ static int copy_pte_range(struct vm_area_struct *dst_vma,
 	}
 	return __copy_pte_range(dst_vma, src_vma, pmd_pgtable(*dst_pmd),
 				pmd_pgtable(pmdp_get_lockless(src_pmd)), addr,
-				end, false);
+				end);
 }
 
 int copy_page_range(struct vm_area_struct *dst_vma,
@@ -339,6 +470,7 @@ vm_fault_t handle_mm_fault(struct vm_area_struct *vma, unsigned long addr,
 	pte = ptep_get(ptep);
 	if (!pte_present(pte)) {
 		set_pte(ptep, mk_pte(page, vma->vm_flags & VM_WRITE));
+		add_mm_counter(mm, MM_ANONPAGES, 1);
 		page = NULL;
 	} else if (write && !pte_write(pte)) {
 		old = pte_page(pte);
@@ -435,8 +567,10 @@ void zap_range(struct vm_area_struct *vma, unsigned long start,
 		if (!ptep)
 			continue;
 		pte = ptep_get(ptep);
-		if (pte_present(pte))
+		if (pte_present(pte)) {
 			set_pte(ptep, (pte_t){ 0 });
+			add_mm_counter(mm, MM_ANONPAGES, -1);
+		}
 		__atomic_fetch_add(&mm->zapped[nr], 1, __ATOMIC_RELEASE);
 		flush_tlb_mm(mm);
 		mm->shadow[nr] = 0;
@@ -448,25 +582,42 @@ void zap_range(struct vm_area_struct *vma, unsigned long start,
 	}
 }
 
+/* Of all pages that are mapped, none is counted twice or not at all. */
+void check_rss(struct mm_struct *mm)
+{
+	long nr = 0;
+
+	for (int i = 0; i < PTRS_PER_PMD; i++) {
+		pmd_t pmd = pmdp_get_lockless(&mm->pmds->pmd[i]);
+
+		for (int j = 0; j < PTRS_PER_PTE && pmd_present(pmd); j++)
+			nr += pte_present(ptep_get(&pmd_pgtable(pmd)->pte[j]));
+	}
+	BUG_ON(get_mm_counter_sum(mm, MM_ANONPAGES) != nr &&
+	       "oracle: RSS is not what it should be");
+	BUG_ON(get_mm_counter_sum(mm, MM_SWAPENTS));
+}
+
 static void set_pmd_none(struct mm_struct *mm, pmd_t *pmd)
 {
-	spinlock_t *ptl = pmd_lock(mm, pmd);
-
 	__atomic_store_n(&pmd->pmd, 0, __ATOMIC_RELEASE);
 	flush_tlb_mm(mm);
-	spin_unlock(ptl);
 	synchronize_gup_fast();
 }
 
-/* The tables of [@start, @end) that no mapping needs any more. */
-void free_tables(struct mm_struct *mm, unsigned long start, unsigned long end)
+/*
+ * The tables of [@start, @end) that no mapping needs any more, or @all. As in the
+ * kernel without the lock of their entries: nobody has a reason to look at them.
+ */
+void free_tables(struct mm_struct *mm, unsigned long start, unsigned long end,
+		 bool all)
 {
 	for (unsigned long addr = start & PMD_MASK; addr < end; addr += PMD_SIZE) {
 		pmd_t *pmd = mm_find_pmd(mm, addr), old = pmdp_get_lockless(pmd);
 		struct vm_area_struct *vma;
 		bool used = false;
 
-		for (vma = mm->mmap; vma; vma = vma->vm_next)
+		for (vma = mm->mmap; vma && !all; vma = vma->vm_next)
 			used |= vma->vm_start < addr + PMD_SIZE && vma->vm_end > addr;
 		if (used || pmd_none(old))
 			continue;
@@ -530,17 +681,28 @@ int collapse(struct mm_struct *mm, unsigned long addr, bool settle)
 	struct vm_area_struct *vma;
 	pgtable_t old, new;
 	int ret = -EAGAIN;
+	spinlock_t *ptl;
 	pmd_t *pmd;
 
 	if (!mmget_not_zero(mm))
 		return -EFAULT;
 	if (settle) {
+		int err = 0;
+
 		mmap_read_lock(mm);
 		vma = vma_lookup(mm, addr);
-		if (vma)
-			async_pgtable_settle(vma, addr, end,
-					     ASYNC_PGTABLE_HOOK_COLLAPSE);
+		if (vma && vma->vm_start <= addr && vma->vm_end >= end) {
+			err = async_pgtable_pull(vma, vma->vm_start, vma->vm_end,
+						 ASYNC_PGTABLE_HOOK_COLLAPSE);
+			if (!err)
+				err = async_pgtable_settle_killable(vma, addr, end,
+						ASYNC_PGTABLE_HOOK_COLLAPSE);
+		}
 		mmap_read_unlock(mm);
+		if (err) {
+			mmput(mm);
+			return err;
+		}
 	}
 	new = __pte_alloc_one(mm, 0);
 	if (!new)
@@ -553,8 +715,12 @@ int collapse(struct mm_struct *mm, unsigned long addr, bool settle)
 	    async_pgtable_busy(vma, addr, end, ASYNC_PGTABLE_HOOK_KHUGEPAGED))
 		goto unlock;
 	vma_start_write(vma);
+	ptl = pmd_lock(mm, pmd);
 	old = pmd_pgtable(pmdp_get_lockless(pmd));
-	set_pmd_none(mm, pmd);
+	__atomic_store_n(&pmd->pmd, 0, __ATOMIC_RELEASE);
+	flush_tlb_mm(mm);
+	spin_unlock(ptl);
+	synchronize_gup_fast();
 	spin_lock(&old->ptl);
 	for (int i = 0; i < PTRS_PER_PTE; i++) {
 		set_pte(&new->pte[i], ptep_get(&old->pte[i]));
@@ -582,8 +748,9 @@ void oom_reap(struct mm_struct *mm)
 
 	if (!mmget_not_zero(mm))
 		return;
-	mm_flags_set(MMF_UNSTABLE, mm);
+	doom(mm);
 	mmap_read_lock(mm);
+	mm_flags_set(MMF_UNSTABLE, mm);
 	async_pgtable_abort(mm);
 	for (vma = mm->mmap; vma; vma = vma->vm_next)
 		zap_range(vma, vma->vm_start, vma->vm_end);
@@ -611,12 +778,6 @@ static int follow_page(struct vm_area_struct *vma, unsigned long addr,
 		if (current && fatal_signal_pending(current))
 			return -EINTR;
 		err = async_pgtable_gup(vma, addr, flags);
-		if (err == -EAGAIN) {
-			BUG_ON(!(flags & FOLL_NOWAIT));
-			/* With locks held: whoever copies needs none of them. */
-			give_way();
-			continue;
-		}
 		if (err)
 			return err;
 
@@ -633,7 +794,11 @@ static int follow_page(struct vm_area_struct *vma, unsigned long addr,
 				return 0;
 			spin_unlock(&(*table)->ptl);
 		}
+		if (flags & FOLL_NOFAULT)
+			return -EFAULT;
 		ret = handle_mm_fault(vma, addr, fault);
+		if (ret & VM_FAULT_OOM)
+			return -ENOMEM;
 		if (ret & (VM_FAULT_SIGBUS | VM_FAULT_SIGSEGV))
 			return -EFAULT;
 		sched_point();
@@ -651,11 +816,14 @@ int remote_read(struct mm_struct *mm, unsigned long page)
 
 	if (!mmget_not_zero(mm))
 		return -EFAULT;
+	observe(mm);
 	mmap_read_lock(mm);
 	vma = vma_lookup(mm, addr);
 	if (vma)
 		ret = async_pgtable_pull(vma, addr, addr + PAGE_SIZE,
 					 ASYNC_PGTABLE_HOOK_FOLIO_WALK);
+	BUG_ON(ret && ret != -EFAULT && ret != -EINTR &&
+	       !(ret == -ENOMEM && is_starved() && current->mm != mm));
 	if (!ret) {
 		ptep = pte_lock(mm, addr, &table);
 		stop_cpus(mm);
@@ -670,6 +838,7 @@ int remote_read(struct mm_struct *mm, unsigned long page)
 		if (ptep)
 			spin_unlock(&table->ptl);
 	}
+	observe(NULL);
 	mmap_read_unlock(mm);
 	mmput(mm);
 	return ret;
@@ -686,6 +855,7 @@ int remote_write(struct mm_struct *mm, unsigned long page, long value,
 
 	if (!mmget_not_zero(mm))
 		return -EFAULT;
+	observe(mm);
 	mmap_read_lock(mm);
 	vma = vma_lookup(mm, addr);
 	if (vma)
@@ -696,6 +866,7 @@ int remote_write(struct mm_struct *mm, unsigned long page, long value,
 		resume_cpus(mm);
 		spin_unlock(&table->ptl);
 	}
+	observe(NULL);
 	mmap_read_unlock(mm);
 	mmput(mm);
 	return ret;
@@ -710,7 +881,7 @@ static void unpin(struct page *page)
 static struct page *gup_fast(struct mm_struct *mm, unsigned long nr,
 			     unsigned int flags)
 {
-	pmd_t *pmdp = &mm->pmd[nr / PTRS_PER_PTE], pmd;
+	pmd_t *pmdp = &mm->pmds->pmd[nr / PTRS_PER_PTE], pmd;
 	struct page *page = NULL;
 	unsigned int seq;
 	pte_t *ptep, pte;
@@ -824,12 +995,7 @@ void unpin_user_page(struct pin *pin)
 
 bool is_protected(unsigned long page)
 {
-	pmd_t pmd = pmdp_get_lockless(&current->mm->pmd[page / PTRS_PER_PTE]);
+	pmd_t pmd = pmdp_get_lockless(&current->mm->pmds->pmd[page / PTRS_PER_PTE]);
 
 	return pmd_present(pmd) && !pmd_table_write(pmd);
-}
-
-long failed_copies(void)
-{
-	return __atomic_exchange_n(&nr_failed_copies, 0, __ATOMIC_RELAXED);
 }

@@ -12,6 +12,9 @@
 
 #include "internal.h"
 
+/* Of which the calling thread has got mm_users. */
+static __thread struct mm_struct *got;
+
 /*
  * Locks
  */
@@ -31,6 +34,9 @@ struct vm_area_struct *lock_vma_under_rcu(struct mm_struct *mm,
 {
 	struct vm_area_struct *vma;
 
+	BUG_ON(!mm->pmds && "mappings are looked at after exit_mmap()");
+	/* They need none: see __async_pgtable_exit(). */
+	BUG_ON(holds_spinlock() && mm == got && "a puller holds mm_users");
 	rcu_read_lock();
 	vma = vma_lookup(mm, addr);
 	if (vma && !down_read_trylock(&vma->vm_lock))
@@ -44,15 +50,38 @@ void vma_end_read(struct vm_area_struct *vma)
 	up_read(&vma->vm_lock);
 }
 
-void vma_start_write(struct vm_area_struct *vma)
+static int __vma_start_write(struct vm_area_struct *vma, bool killable)
 {
+	int err;
+
 	mmap_assert_write_locked(vma->vm_mm);
 	if (vma->write_locked)
-		return;
-	async_pgtable_pull(vma, vma->vm_start, vma->vm_end,
-			   ASYNC_PGTABLE_HOOK_VMA_WRITE);
+		return 0;
+	err = async_pgtable_vma_write(vma, killable);
+	if (err)
+		return err;
 	down_write(&vma->vm_lock);
 	vma->write_locked = true;
+	return 0;
+}
+
+void vma_start_write(struct vm_area_struct *vma)
+{
+	BUG_ON(__vma_start_write(vma, false));
+}
+
+int vma_start_write_killable(struct vm_area_struct *vma)
+{
+	return __vma_start_write(vma, true);
+}
+
+/* Nobody finds @vma any more; who has found it is waited for. */
+static void vma_mark_detached(struct vm_area_struct *vma)
+{
+	if (vma->write_locked)
+		return;
+	down_write(&vma->vm_lock);
+	up_write(&vma->vm_lock);
 }
 
 static void vma_end_write(struct vm_area_struct *vma)
@@ -219,7 +248,7 @@ int do_munmap(unsigned long start, unsigned long end, bool downgrade)
 				     ASYNC_PGTABLE_HOOK_MUNMAP);
 	for (vma = detached; vma; vma = vma->vm_next)
 		zap_range(vma, vma->vm_start, vma->vm_end);
-	free_tables(mm, start, end);
+	free_tables(mm, start, end, false);
 	for (vma = detached; vma; vma = next) {
 		next = vma->vm_next;
 		vm_area_free(vma);
@@ -242,9 +271,12 @@ int do_mprotect(unsigned long start, unsigned long end, bool write)
 	for (vma = mm->mmap; vma && !ret; vma = vma->vm_next) {
 		if (vma->vm_start < start || vma->vm_end > end)
 			continue;
+		ret = async_pgtable_settle_killable(vma, vma->vm_start,
+						    vma->vm_end,
+						    ASYNC_PGTABLE_HOOK_MPROTECT);
+		if (ret)
+			break;
 		vma_start_write(vma);
-		async_pgtable_settle(vma, vma->vm_start, vma->vm_end,
-				     ASYNC_PGTABLE_HOOK_MPROTECT);
 		vma->vm_flags = (vma->vm_flags & ~VM_WRITE) | (write ? VM_WRITE : 0);
 		change_ptes(vma, vma->vm_start, vma->vm_end);
 	}
@@ -252,17 +284,23 @@ int do_mprotect(unsigned long start, unsigned long end, bool write)
 	return ret;
 }
 
-static void dontneed(struct vm_area_struct *vma, unsigned long start,
-		     unsigned long end)
+static int dontneed(struct vm_area_struct *vma, unsigned long start,
+		    unsigned long end)
 {
+	int err;
+
 	if (start < vma->vm_start)
 		start = vma->vm_start;
 	if (end > vma->vm_end)
 		end = vma->vm_end;
 	if (start >= end)
-		return;
-	async_pgtable_settle(vma, start, end, ASYNC_PGTABLE_HOOK_DISCARD);
+		return 0;
+	err = async_pgtable_settle_killable(vma, start, end,
+					    ASYNC_PGTABLE_HOOK_DISCARD);
+	if (err)
+		return err;
 	zap_range(vma, start, end);
+	return 0;
 }
 
 /* Under the lock of the VMA, if one covers all of it. */
@@ -270,19 +308,20 @@ int do_madvise_dontneed(unsigned long start, unsigned long end)
 {
 	struct mm_struct *mm = current->mm;
 	struct vm_area_struct *vma = lock_vma_under_rcu(mm, start);
+	int ret = 0;
 
 	if (vma && end <= vma->vm_end) {
-		dontneed(vma, start, end);
+		ret = dontneed(vma, start, end);
 		vma_end_read(vma);
-		return 0;
+		return ret;
 	}
 	if (vma)
 		vma_end_read(vma);
 	mmap_read_lock(mm);
-	for (vma = mm->mmap; vma; vma = vma->vm_next)
-		dontneed(vma, start, end);
+	for (vma = mm->mmap; vma && !ret; vma = vma->vm_next)
+		ret = dontneed(vma, start, end);
 	mmap_read_unlock(mm);
-	return 0;
+	return ret;
 }
 
 /* Moves the 2 MiB at @from to @to, where nothing is mapped. */
@@ -304,6 +343,10 @@ int do_mremap(unsigned long from, unsigned long to)
 	if (ret)
 		goto unlock;
 	vma = vma_lookup(mm, from);
+	ret = async_pgtable_settle_killable(vma, from, from + PMD_SIZE,
+					    ASYNC_PGTABLE_HOOK_MREMAP);
+	if (ret)
+		goto unlock;
 	ret = -ENOMEM;
 	table = __pte_alloc_one(mm, 0);
 	if (!table)
@@ -315,8 +358,6 @@ int do_mremap(unsigned long from, unsigned long to)
 	}
 
 	vma_start_write(vma);
-	async_pgtable_settle(vma, from, from + PMD_SIZE,
-			     ASYNC_PGTABLE_HOOK_MREMAP);
 	down_write(&new->vm_lock);
 	new->write_locked = true;
 	down_write(&rcu);
@@ -330,7 +371,7 @@ int do_mremap(unsigned long from, unsigned long to)
 	vma_unlink(vma);
 	up_write(&rcu);
 	vma_end_write(vma);
-	free_tables(mm, from, from + PMD_SIZE);
+	free_tables(mm, from, from + PMD_SIZE, false);
 	vm_area_free(vma);
 	ret = 0;
 unlock:
@@ -366,20 +407,36 @@ unlock:
 	return ret;
 }
 
+static bool async_pgtable_busy_anywhere(struct mm_struct *mm)
+{
+	for (struct vm_area_struct *vma = mm->mmap; vma; vma = vma->vm_next)
+		if (async_pgtable_busy(vma, vma->vm_start, vma->vm_end,
+				       ASYNC_PGTABLE_HOOK_NOTIFIER))
+			return true;
+	return false;
+}
+
 int register_notifier(void)
 {
 	struct mm_struct *mm = current->mm;
+	int ret;
 
 	mmap_write_lock(mm);
-	async_pgtable_drain(mm, ASYNC_PGTABLE_HOOK_NOTIFIER);
-	WRITE_ONCE(mm->notifiers, 1);
+	ret = async_pgtable_drain(mm, ASYNC_PGTABLE_HOOK_NOTIFIER);
+	if (!ret) {
+		BUG_ON(async_pgtable_busy_anywhere(mm) &&
+		       "oracle: a notifier, and something is pending");
+		WRITE_ONCE(mm->notifiers, 1);
+	}
 	mmap_write_unlock(mm);
-	return 0;
+	return ret;
 }
 
 /*
  * The life of an mm
  */
+
+static int nr_mms;
 
 struct mm_struct *mm_alloc(void)
 {
@@ -389,9 +446,12 @@ struct mm_struct *mm_alloc(void)
 		return NULL;
 	mm = xzalloc(sizeof(*mm));
 	mm->mm_count = mm->mm_users = 1;
-	mm->pmd = xzalloc(PTRS_PER_PMD * sizeof(pmd_t));
+	mm->id = __atomic_fetch_add(&nr_mms, 1, __ATOMIC_RELAXED);
+	mm->fate = xzalloc(sizeof(*mm->fate));
+	mm->fate->refcount = 1;
+	mm->pmds = xzalloc(sizeof(*mm->pmds));
+	mutex_init(&mm->pmds->ptl);
 	init_rwsem(&mm->mmap_lock);
-	mutex_init(&mm->page_table_lock);
 	pthread_mutex_init(&mm->cpus_lock, NULL);
 	async_pgtable_mm_init(mm);
 	live_add(LIVE_MM, 1);
@@ -401,10 +461,13 @@ struct mm_struct *mm_alloc(void)
 static int dup_vma(struct mm_struct *mm, struct vm_area_struct *src_vma)
 {
 	struct vm_area_struct *vma;
+	int err;
 
 	if (fatal_signal_pending(current))
 		return -EINTR;
-	vma_start_write(src_vma);
+	err = vma_start_write_killable(src_vma);
+	if (err)
+		return err;
 	if (src_vma->vm_flags & VM_DONTCOPY)
 		return 0;
 	vma = vm_area_alloc(mm, src_vma->vm_start, src_vma->vm_end,
@@ -433,6 +496,14 @@ static void dup_shadow(struct mm_struct *mm, struct mm_struct *oldmm)
 	}
 }
 
+static bool inherits_all(struct mm_struct *mm)
+{
+	for (struct vm_area_struct *vma = mm->mmap; vma; vma = vma->vm_next)
+		if (vma->vm_flags & (VM_DONTCOPY | VM_WIPEONFORK))
+			return false;
+	return true;
+}
+
 int dup_mmap(struct mm_struct *mm, struct mm_struct *oldmm)
 {
 	struct vm_area_struct *vma;
@@ -449,6 +520,11 @@ int dup_mmap(struct mm_struct *mm, struct mm_struct *oldmm)
 	for (vma = oldmm->mmap; vma && !ret; vma = vma->vm_next)
 		ret = dup_vma(mm, vma);
 	flushed = async_pgtable_dup_end(mm, oldmm, !ret);
+	/* What is not copied yet counts already; what is not inherited need not. */
+	BUG_ON(mm->async_pgtable.session &&
+	       (inherits_all(oldmm) ? get_mm_rss(mm) != get_mm_rss(oldmm) :
+				      get_mm_rss(mm) > get_mm_rss(oldmm)) &&
+	       "oracle: RSS of a child");
 	mmap_write_unlock(mm);
 	if (!flushed)
 		flush_tlb_mm(oldmm);
@@ -463,20 +539,24 @@ static void exit_mmap(struct mm_struct *mm)
 	struct vm_area_struct *vma;
 
 	BUG_ON(mm->cpus);
+	check_rss(mm);
 	mmap_read_lock(mm);
 	for (vma = mm->mmap; vma; vma = vma->vm_next)
 		zap_range(vma, vma->vm_start, vma->vm_end);
 	mmap_read_unlock(mm);
 	mmap_write_lock(mm);
+	/* The tables go first, and do not wait for those who have a VMA locked. */
+	free_tables(mm, 0, TASK_SIZE, true);
+	mutex_destroy(&mm->pmds->ptl);
+	free(mm->pmds);
+	mm->pmds = NULL;
 	while ((vma = mm->mmap)) {
 		down_write(&rcu);
 		vma_unlink(vma);
 		up_write(&rcu);
+		vma_mark_detached(vma);
 		vm_area_free(vma);
 	}
-	free_tables(mm, 0, TASK_SIZE);
-	free(mm->pmd);
-	mm->pmd = NULL;
 	mmap_write_unlock(mm);
 }
 
@@ -493,10 +573,15 @@ void mmdrop(struct mm_struct *mm)
 	if (count)
 		return;
 	async_pgtable_mm_free(mm);
-	BUG_ON(mm->pmd || mm->mmap || mm->async_pgtable.session ||
+	BUG_ON(mm->pmds || mm->mmap || mm->async_pgtable.session ||
 	       mm->async_pgtable.builder);
+	/* As check_mm() */
+	BUG_ON(get_mm_rss(mm) && "oracle: RSS is left");
+	BUG_ON(mm->killed_itself && !mm->failed &&
+	       "oracle: a child is killed, but its session has not failed");
+	put_fate(mm->fate);
+	put_fate(mm->parents_fate);
 	destroy_rwsem(&mm->mmap_lock);
-	mutex_destroy(&mm->page_table_lock);
 	pthread_mutex_destroy(&mm->cpus_lock);
 	free(mm);
 	live_add(LIVE_MM, -1);
@@ -512,6 +597,7 @@ bool mmget_not_zero(struct mm_struct *mm)
 	} while (!__atomic_compare_exchange_n(&mm->mm_users, &users, users + 1,
 					      false, __ATOMIC_ACQ_REL,
 					      __ATOMIC_RELAXED));
+	got = mm;
 	return true;
 }
 
@@ -528,6 +614,7 @@ static bool put_user(struct mm_struct *mm)
 	int users = __atomic_sub_fetch(&mm->mm_users, 1, __ATOMIC_ACQ_REL);
 
 	BUG_ON(users < 0);
+	got = NULL;
 	return !users;
 }
 

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Customised: kernel/fork.c, exit.c, signal.c, task_work.c, sysctl.c,
- * mm/vmstat.c, lib/fault-inject.c.
+ * mm/vmstat.c, memcontrol.c, ksm.c, lib/fault-inject.c.
  */
 #include <harness.h>
+#include <linux/ksm.h>
+#include <linux/memcontrol.h>
 #include <linux/sched/signal.h>
 #include <linux/sysctl.h>
 #include <linux/task_work.h>
@@ -60,7 +62,7 @@ void reset_machine(void)
 	BUG_ON(write_sysctl(1));
 	async_pgtable_used.key.enabled = 0;
 	async_pgtable_pins_noted.key.enabled = 0;
-	failed_copies();
+	reset_swap();
 	fail_nth(0);
 	current = kthread();
 }
@@ -81,6 +83,21 @@ void live_add(enum live what, int nr)
 
 static unsigned int fail_at, allocations;
 
+/* Of the calling thread, see observe(). */
+static __thread struct mm_struct *observed;
+static __thread bool starved;
+
+void observe(struct mm_struct *mm)
+{
+	observed = mm;
+	starved = false;
+}
+
+bool is_starved(void)
+{
+	return starved;
+}
+
 void fail_nth(unsigned int nth)
 {
 	__atomic_store_n(&allocations, 0, __ATOMIC_RELAXED);
@@ -98,7 +115,98 @@ bool should_failslab(void)
 {
 	const unsigned int at = __atomic_load_n(&fail_at, __ATOMIC_RELAXED);
 
-	return at && __atomic_add_fetch(&allocations, 1, __ATOMIC_RELAXED) == at;
+	if (!at || __atomic_add_fetch(&allocations, 1, __ATOMIC_RELAXED) != at)
+		return false;
+	starved = true;
+	return true;
+}
+
+/*
+ * Memory cgroups: each process has one, and sometimes moves to another one
+ * after it has forked.
+ */
+
+__thread struct mem_cgroup *active_memcg;
+static int nr_memcgs;
+
+static struct mem_cgroup *new_memcg(void)
+{
+	struct mem_cgroup *memcg = xzalloc(sizeof(*memcg));
+
+	memcg->refcount = 1;
+	memcg->id = __atomic_add_fetch(&nr_memcgs, 1, __ATOMIC_RELAXED);
+	live_add(LIVE_MEMCG, 1);
+	return memcg;
+}
+
+struct mem_cgroup *get_mem_cgroup_from_current(void)
+{
+	struct mem_cgroup *memcg;
+
+	rcu_read_lock();
+	memcg = current->memcg;
+	if (memcg)
+		__atomic_fetch_add(&memcg->refcount, 1, __ATOMIC_RELAXED);
+	rcu_read_unlock();
+	return memcg;
+}
+
+void mem_cgroup_put(struct mem_cgroup *memcg)
+{
+	if (!memcg || __atomic_sub_fetch(&memcg->refcount, 1, __ATOMIC_ACQ_REL))
+		return;
+	free(memcg);
+	live_add(LIVE_MEMCG, -1);
+}
+
+int charged_memcg(void)
+{
+	struct mem_cgroup *memcg;
+	int id;
+
+	if (active_memcg)
+		return active_memcg->id;
+	memcg = get_mem_cgroup_from_current();
+	id = memcg ? memcg->id : 0;
+	mem_cgroup_put(memcg);
+	return id;
+}
+
+static void move_to_new_memcg(void)
+{
+	struct mem_cgroup *old, *new = new_memcg();
+
+	down_write(&rcu);
+	old = current->memcg;
+	current->memcg = new;
+	up_write(&rcu);
+	mem_cgroup_put(old);
+}
+
+/*
+ * Fates
+ */
+
+void doom(struct mm_struct *mm)
+{
+	__atomic_store_n(&mm->fate->doomed, 1, __ATOMIC_RELEASE);
+}
+
+void put_fate(struct fate *fate)
+{
+	if (fate && !__atomic_sub_fetch(&fate->refcount, 1, __ATOMIC_ACQ_REL))
+		free(fate);
+}
+
+/* A session fails without memory, or because its parent is reaped. */
+static void session_fails(struct mm_struct *mm)
+{
+	BUG_ON(!failed_nth() &&
+	       !__atomic_load_n(&mm->parents_fate->doomed, __ATOMIC_ACQUIRE) &&
+	       "oracle: a session failed without a reason");
+	BUG_ON(observed == mm && starved && current->mm != mm &&
+	       "oracle: a child is killed by who looks at it");
+	__atomic_store_n(&mm->failed, 1, __ATOMIC_RELEASE);
 }
 
 /*
@@ -111,10 +219,22 @@ void cond_resched(void)
 	sched_point();
 }
 
+bool need_resched(void)
+{
+	return chance(4);
+}
+
+long schedule_timeout_idle(long timeout)
+{
+	might_sleep();
+	give_way();
+	return 0;
+}
+
 void harness_trace(const char *event, struct mm_struct *mm)
 {
 	if (!strcmp(event, "async_pgtable_fail"))
-		__atomic_store_n(&mm->failed, 1, __ATOMIC_RELEASE);
+		session_fails(mm);
 	sched_point();
 }
 
@@ -124,6 +244,14 @@ void do_send_sig_info(int sig, void *info, struct task_struct *p,
 	BUG_ON(!(p->flags & PF_KTHREAD) && !READ_ONCE(p->doomed) && p->mm &&
 	       !__atomic_load_n(&p->mm->failed, __ATOMIC_ACQUIRE) &&
 	       "oracle: a process is killed that has done nothing");
+	__atomic_store_n(&p->killed, 1, __ATOMIC_RELEASE);
+}
+
+/* Who fails a session may not have got to the signal yet: mmdrop() looks. */
+void send_sig(int sig, struct task_struct *p, int priv)
+{
+	BUG_ON(p != current);
+	p->mm->killed_itself |= !READ_ONCE(p->killed);
 	__atomic_store_n(&p->killed, 1, __ATOMIC_RELEASE);
 }
 
@@ -148,8 +276,11 @@ struct mm_struct *get_nth_mm(unsigned int nth, bool kill, bool oom)
 	if (p) {
 		mm = p->mm;
 		mmgrab(mm);
-		if (oom)
+		if (oom) {
+			doom(mm);
 			WRITE_ONCE(p->oom_victim, 1);
+			async_pgtable_oom_victim(mm);
+		}
 		if (kill)
 			kill_process(p);
 	}
@@ -191,6 +322,8 @@ static struct task_struct *new_task(struct mm_struct *mm)
 
 	task->mm = mm;
 	task->threads = 1;
+	task->comm = "task";
+	task->memcg = new_memcg();
 	live_add(LIVE_TASK, 1);
 	return task;
 }
@@ -220,6 +353,9 @@ struct task_struct *copy_process(u64 clone_flags, bool fail_late)
 
 	if (!mm)
 		return NULL;
+	mm->payer = charged_memcg();
+	mm->parents_fate = oldmm->fate;
+	__atomic_fetch_add(&oldmm->fate->refcount, 1, __ATOMIC_RELAXED);
 	async_pgtable_dup_begin(mm, oldmm, clone_flags);
 	if (dup_mmap(mm, oldmm) || fail_late ||
 	    fatal_signal_pending(current)) {
@@ -229,6 +365,9 @@ struct task_struct *copy_process(u64 clone_flags, bool fail_late)
 	task = new_task(mm);
 	async_pgtable_attach(task);
 	publish_task(task);
+	/* Another thread could be about to fork. */
+	if (READ_ONCE(current->threads) == 1 && chance(2))
+		move_to_new_memcg();
 	return task;
 }
 
@@ -240,6 +379,7 @@ void add_thread(struct task_struct *task)
 
 void enter_process(struct task_struct *task)
 {
+	BUG_ON(active_memcg);
 	current = task;
 	cpu_attach(task->mm);
 }
@@ -250,6 +390,8 @@ void leave_process(void)
 	struct task_struct *task = current, **p;
 	struct mm_struct *mm = task->mm;
 
+	BUG_ON(active_memcg && "a task exits that charges somebody else");
+	async_pgtable_exit_task(task);
 	cpu_detach();
 	if (__atomic_sub_fetch(&task->threads, 1, __ATOMIC_ACQ_REL)) {
 		mmput(mm);
@@ -264,6 +406,7 @@ void leave_process(void)
 	up_write(&rcu);
 	mmput(mm);
 	task_work_run();
+	mem_cgroup_put(task->memcg);
 	free(task);
 	live_add(LIVE_TASK, -1);
 	current = kthread();

@@ -32,12 +32,16 @@ static struct {
 	unsigned int budget;	/* points until the next byte is read */
 	unsigned int nr;
 	unsigned long steps;
+	unsigned int seed;	/* of what is up to chance */
 	struct thread *running;
 	struct thread *threads[MAX_THREADS];
 } sched = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 static struct thread first_thread;
 static __thread struct thread *self;
+
+/* Points until the calling thread is preempted, see preempt_after(). */
+static __thread unsigned int preempt;
 
 /* What the calling thread holds. */
 static __thread int nr_spinlocks;
@@ -120,15 +124,21 @@ static void reschedule(unsigned int n)
 	pass_to(next);
 }
 
+bool chance(unsigned int n)
+{
+	static __thread unsigned int own;
+	unsigned int *seed = sched.on && self ? &sched.seed : &own;
+
+	if (!*seed)
+		*seed = (unsigned int)(uintptr_t)seed | 1;
+	*seed = *seed * 1103515245 + 12345;
+	return (*seed >> 16) % n == 0;
+}
+
 /* Runs freely: now and then somewhere else. */
 static void jitter(void)
 {
-	static __thread unsigned int seed;
-
-	if (!seed)
-		seed = (unsigned int)(uintptr_t)&seed | 1;
-	seed = seed * 1103515245 + 12345;
-	if ((seed >> 16) % 32 == 0)
+	if (chance(32))
 		sched_yield();
 }
 
@@ -138,6 +148,10 @@ void sched_point(void)
 
 	if (!sched.on || !self) {
 		jitter();
+		return;
+	}
+	if (preempt && !--preempt) {
+		give_way();
 		return;
 	}
 	if (sched.budget) {
@@ -165,6 +179,16 @@ void give_way(void)
 	pthread_mutex_unlock(&sched.lock);
 }
 
+void preempt_after(unsigned int points)
+{
+	preempt = points;
+}
+
+bool was_preempted(void)
+{
+	return !preempt;
+}
+
 static void block_on(void *what)
 {
 	pthread_mutex_lock(&sched.lock);
@@ -190,6 +214,10 @@ void sched_start(const uint8_t *bytes, size_t len)
 	sched.len = len;
 	sched.budget = 0;
 	sched.steps = 0;
+	sched.seed = 1;
+	for (size_t i = 0; i < len; i++)
+		sched.seed = sched.seed * 31 + bytes[i];
+	sched.seed |= 1;
 	sched.running = self;
 	sched.threads[sched.nr++] = self;
 	sched.on = true;
@@ -270,6 +298,11 @@ void might_sleep(void)
 	BUG_ON(nr_spinlocks && "sleeping with a spinlock held");
 }
 
+bool holds_spinlock(void)
+{
+	return nr_spinlocks;
+}
+
 void mutex_init(struct mutex *lock)
 {
 	pthread_mutex_init(&lock->os, NULL);
@@ -306,17 +339,6 @@ static void __mutex_unlock(struct mutex *lock)
 	sched_point();
 }
 
-void mutex_lock(struct mutex *lock)
-{
-	might_sleep();
-	__mutex_lock(lock);
-}
-
-void mutex_unlock(struct mutex *lock)
-{
-	__mutex_unlock(lock);
-}
-
 void spin_lock(spinlock_t *lock)
 {
 	__mutex_lock(lock);
@@ -327,40 +349,6 @@ void spin_unlock(spinlock_t *lock)
 {
 	nr_spinlocks--;
 	__mutex_unlock(lock);
-}
-
-void condition_init(struct condition *cond)
-{
-	pthread_cond_init(&cond->os, NULL);
-}
-
-void condition_destroy(struct condition *cond)
-{
-	pthread_cond_destroy(&cond->os);
-}
-
-void condition_wait(struct condition *cond, struct mutex *lock)
-{
-	might_sleep();
-	if (!sched.on) {
-		BUG_ON(pthread_cond_wait(&cond->os, &lock->os));
-		return;
-	}
-	/* Nobody else runs before this thread is blocked. */
-	lock->held = false;
-	wake(lock);
-	block_on(cond);
-	while (lock->held)
-		block_on(lock);
-	lock->held = true;
-}
-
-void condition_wake_all(struct condition *cond)
-{
-	if (!sched.on)
-		pthread_cond_broadcast(&cond->os);
-	else
-		wake(cond);
 }
 
 static void hold(struct rw_semaphore *sem, bool write)

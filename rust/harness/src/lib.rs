@@ -6,6 +6,9 @@
 //! suit are linked into it. What is below them is the C of `shim/` instead of Rust, so that the
 //! whole of the border is the real one. See `README.md`.
 
+// The kernel's name of it.
+extern crate pinned_init as pin_init;
+
 pub mod alloc;
 pub mod bindings;
 pub mod error;
@@ -16,8 +19,7 @@ pub mod print;
 pub mod sync;
 pub mod types;
 
-pub use pinned_init as pin_init;
-
 pub mod machine;
 pub mod program;
 pub mod random;
+pub mod suite;

@@ -7,8 +7,8 @@ use std::sync;
 use crate::{
     bindings::{self, *},
     ffi::c_void,
-    new_mutex,
-    sync::Mutex,
+    static_lock_class,
+    sync::SpinLock,
 };
 
 /// Pages of an address space.
@@ -54,13 +54,13 @@ impl Thread {
 }
 
 /// Threads that somebody has to wait for.
-pub struct Threads(Mutex<Vec<Thread>>);
+pub struct Threads(SpinLock<Vec<Thread>>);
 
 impl Threads {
     /// None.
     #[expect(clippy::new_without_default, reason = "it is not a value")]
     pub fn new() -> Self {
-        Self(new_mutex!(Vec::new()))
+        Self(SpinLock::new(Vec::new(), c"threads", static_lock_class!()))
     }
 
     /// Leaves `thread` to whoever calls [`join`](Self::join).
@@ -196,7 +196,7 @@ pub fn run_on_machine(fail_at: u32, schedule: Option<&[u8]>, body: impl FnOnce()
     body();
 
     // SAFETY: All threads have been joined.
-    let (failed_nth, failed_copies) = unsafe {
+    let failed_nth = unsafe {
         flush_workers();
         let failed_nth = failed_nth();
         fail_nth(0);
@@ -206,7 +206,7 @@ pub fn run_on_machine(fail_at: u32, schedule: Option<&[u8]>, body: impl FnOnce()
         for what in 0..live_NR_LIVE {
             assert_eq!(live(what), 0, "oracle: leaked, enum live {what}");
         }
-        (failed_nth, failed_copies())
+        failed_nth
     };
 
     let outcome = Outcome {
@@ -227,9 +227,7 @@ pub fn run_on_machine(fail_at: u32, schedule: Option<&[u8]>, body: impl FnOnce()
     );
     assert_eq!(
         events(vm_event_item_ASYNC_PGTABLE_RANGE_DEFER),
-        outcome.settled.iter().sum::<isize>()
-            + events(vm_event_item_ASYNC_PGTABLE_RANGE_ABANDON)
-            + failed_copies,
+        outcome.settled.iter().sum::<isize>() + events(vm_event_item_ASYNC_PGTABLE_RANGE_ABANDON),
         "oracle: a range was lost, or settled more than once"
     );
     outcome

@@ -18,7 +18,7 @@
 use std::{
     env,
     sync::{
-        atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicI64, AtomicUsize, Ordering::Relaxed},
         Arc,
     },
 };
@@ -60,7 +60,7 @@ const VM_GROWSDOWN: u32 = 1 << 3;
 const VM_WRITE: u32 = 1;
 const FOLL_WRITE: u32 = 1;
 const FOLL_PIN: u32 = 2;
-const FOLL_NOWAIT: u32 = 4;
+const FOLL_NOFAULT: u32 = 4;
 
 /// What a thread does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,7 +169,6 @@ struct Running {
     program: Program,
     next_thread: AtomicUsize,
     next_value: AtomicI64,
-    reaped: AtomicBool,
     threads: Threads,
     /// `HARNESS_TRACE=1`, for people.
     trace: bool,
@@ -214,18 +213,12 @@ impl Program {
             program: self.clone(),
             next_thread: AtomicUsize::new(0),
             next_value: AtomicI64::new(1),
-            reaped: AtomicBool::new(false),
             threads: Threads::new(),
             trace: env::var_os("HARNESS_TRACE").is_some(),
         });
-        let outcome = run_on_machine(self.fail_at, scheduled.then_some(&self.schedule), || {
+        run_on_machine(self.fail_at, scheduled.then_some(&self.schedule), || {
             running.clone().begin()
-        });
-        assert!(
-            outcome.failed == 0 || outcome.failed_nth || running.reaped.load(Relaxed),
-            "oracle: a session failed without a reason"
-        );
-        outcome
+        })
     }
 }
 
@@ -388,7 +381,7 @@ impl Running {
                     }
                 }
                 Op::Poke => {
-                    let flags = if a & 128 != 0 { FOLL_NOWAIT } else { 0 };
+                    let flags = if a & 128 != 0 { FOLL_NOFAULT } else { 0 };
                     if let Some(mm) = OtherMm::nth(b as u8, false, false) {
                         remote_write(mm.as_ptr(), a % PAGES, value, flags);
                     }
@@ -401,7 +394,6 @@ impl Running {
                 Op::Kill => drop(OtherMm::nth(b as u8, true, false)),
                 Op::Reap => {
                     if let Some(mm) = OtherMm::nth(b as u8, true, true) {
-                        self.reaped.store(true, Relaxed);
                         oom_reap(mm.as_ptr());
                     }
                 }

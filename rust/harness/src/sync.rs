@@ -6,8 +6,8 @@ pub mod aref;
 pub mod atomic;
 mod lock;
 
-pub(crate) use lock::might_sleep;
-pub use lock::{Backend, CondVar, Guard, Lock, LockClassKey, Mutex, SpinLock};
+pub use lock::might_sleep;
+pub use lock::{Backend, Guard, Lock, LockClassKey, SpinLock, SpinLockGuard};
 
 use core::{
     mem::MaybeUninit,
@@ -20,7 +20,7 @@ use core::{
     },
 };
 
-use pinned_init::PinInit;
+use pin_init::PinInit;
 
 use crate::{
     alloc::{try_alloc, AllocError, Flags},

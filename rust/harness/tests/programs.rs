@@ -62,13 +62,13 @@ fn summary(name: &str, runs: impl Iterator<Item = [isize; 6]>) {
     );
 }
 
-#[test]
 fn one_thread_at_a_time() {
     summary("schedules", seeds(1000).map(|seed| run(seed, true)));
 }
 
 /// Runs last: what is found above can be repeated.
-#[test]
 fn threads_that_run_freely() {
     summary("free threads", seeds(300).map(|seed| run(seed, false)));
 }
+
+harness::tests!(one_thread_at_a_time, threads_that_run_freely);

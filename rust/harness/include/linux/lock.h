@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Customised: spinlock.h, mutex.h, rwsem.h, wait.h. On threads that run freely
+ * Customised: spinlock.h, mutex.h, rwsem.h. On threads that run freely
  * they are pthread's, which TSan knows. Under the scheduler of sched.c they are
  * a few words, and who cannot go on gives way.
  */
@@ -15,10 +15,6 @@ struct mutex {
 	bool held;
 };
 
-struct condition {
-	pthread_cond_t os;
-};
-
 struct rw_semaphore {
 	struct mutex writers;	/* held by a writer, also once downgraded */
 	pthread_rwlock_t os;
@@ -30,19 +26,13 @@ struct rw_semaphore {
 typedef struct mutex spinlock_t;
 
 void mutex_init(struct mutex *lock);
-void mutex_lock(struct mutex *lock);
-void mutex_unlock(struct mutex *lock);
 void mutex_destroy(struct mutex *lock);
-
-void condition_init(struct condition *cond);
-void condition_wait(struct condition *cond, struct mutex *lock);
-void condition_wake_all(struct condition *cond);
-void condition_destroy(struct condition *cond);
 
 /* A spinlock's holder does not sleep. */
 void spin_lock(spinlock_t *lock);
 void spin_unlock(spinlock_t *lock);
 void might_sleep(void);
+bool holds_spinlock(void);
 
 void init_rwsem(struct rw_semaphore *sem);
 void down_read(struct rw_semaphore *sem);

@@ -4,6 +4,7 @@
 #define _LINUX_MM_H
 
 #include <linux/pgtable.h>
+#include <linux/pgalloc.h>
 #include <linux/async_pgtable.h>
 
 #define CLONE_ASYNC_PGTABLE	(1ULL << 38)
@@ -32,7 +33,7 @@
 
 #define FOLL_WRITE	1
 #define FOLL_PIN	2
-#define FOLL_NOWAIT	4
+#define FOLL_NOFAULT	4
 
 static inline bool vma_is_anonymous(struct vm_area_struct *vma)
 {
@@ -66,13 +67,29 @@ static inline void ptdesc_clear_pinned(struct ptdesc *ptdesc)
 
 static inline spinlock_t *pmd_lock(struct mm_struct *mm, pmd_t *pmd)
 {
-	spin_lock(&mm->page_table_lock);
-	return &mm->page_table_lock;
+	spin_lock(&mm->pmds->ptl);
+	return &mm->pmds->ptl;
 }
 
-static inline void update_hiwater_rss(struct mm_struct *mm)
+static inline void add_mm_counter(struct mm_struct *mm, int member, long value)
 {
+	__atomic_fetch_add(&mm->rss_stat[member].counter, value, __ATOMIC_RELAXED);
 }
+
+static inline long get_mm_counter_sum(struct mm_struct *mm, int member)
+{
+	return atomic_long_read(&mm->rss_stat[member]);
+}
+
+static inline unsigned long get_mm_rss(struct mm_struct *mm)
+{
+	return get_mm_counter_sum(mm, MM_ANONPAGES);
+}
+
+struct folio *vma_alloc_folio(gfp_t gfp, int order, struct vm_area_struct *vma,
+			      unsigned long addr);
+struct folio *folio_alloc(gfp_t gfp, int order);
+void folio_put(struct folio *folio);
 
 struct vma_iterator {
 	struct mm_struct *mm;

@@ -30,6 +30,8 @@ struct async_pgtable_mm {
 	void *tracker;
 	void *session;
 	void *builder;
+	unsigned long owed[2];
+	bool oom_victim;
 	struct callback_head work;
 };
 
@@ -38,17 +40,29 @@ struct page {
 	int refcount;
 	int pincount;
 	int exclusive;		/* PageAnonExclusive() */
+	int memcg;		/* whose page it is */
 	long content;		/* plain: TSan sees who writes to what is shared */
+};
+
+struct folio {
+	struct page page;
 };
 
 /* A page table. */
 struct ptdesc {
 	spinlock_t ptl;
 	int pinned;
+	int memcg;
 	pte_t pte[PTRS_PER_PTE];
 };
 
 typedef struct ptdesc *pgtable_t;
+
+/* The page above page tables, with the lock of its entries. Goes with exit_mmap(). */
+struct pmd_page {
+	spinlock_t ptl;
+	pmd_t pmd[PTRS_PER_PMD];
+};
 
 struct vm_area_struct {
 	unsigned long vm_start;
@@ -62,6 +76,14 @@ struct vm_area_struct {
 	bool write_locked;	/* until mmap_lock is released */
 };
 
+enum { MM_ANONPAGES, MM_SWAPENTS, NR_MM_COUNTERS };
+
+/* What may excuse that the sessions of a parent fail; outlives it. */
+struct fate {
+	int refcount;
+	int doomed;
+};
+
 struct mm_struct {
 	struct {
 		int mm_count;
@@ -69,16 +91,22 @@ struct mm_struct {
 		unsigned long flags;
 		unsigned int write_protect_seq;
 		struct rw_semaphore mmap_lock;
-		spinlock_t page_table_lock;	/* of all PMD entries */
-		pmd_t *pmd;		/* a page of its own; goes with exit_mmap() */
+		struct pmd_page *pmds;
 		struct vm_area_struct *mmap;
 		int notifiers;
+		atomic_long_t rss_stat[NR_MM_COUNTERS];
+		unsigned long hiwater_rss;
 		struct async_pgtable_mm async_pgtable;
 	};
 	/* Of the harness: */
 	struct cpu *cpus;		/* on which it runs */
 	pthread_mutex_t cpus_lock;
+	int id;
+	int payer;			/* memory cgroup of who forked it */
+	struct fate *fate;
+	struct fate *parents_fate;
 	int failed;			/* a session of which it is the child */
+	int killed_itself;		/* because of that */
 	int zapped[NR_PAGES];		/* how often, under the page table lock */
 	long shadow[NR_PAGES];		/* what its user expects to read */
 	bool forked[NR_PAGES];		/* shadow is set: a page that was pinned */

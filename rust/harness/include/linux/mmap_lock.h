@@ -10,11 +10,6 @@ static inline void mmap_read_lock(struct mm_struct *mm)
 	down_read(&mm->mmap_lock);
 }
 
-static inline void mmap_read_lock_nested(struct mm_struct *mm, int subclass)
-{
-	down_read(&mm->mmap_lock);
-}
-
 static inline void mmap_read_unlock(struct mm_struct *mm)
 {
 	up_read(&mm->mmap_lock);
@@ -37,6 +32,7 @@ struct vm_area_struct *lock_vma_under_rcu(struct mm_struct *mm,
 					  unsigned long addr);
 void vma_end_read(struct vm_area_struct *vma);
 void vma_start_write(struct vm_area_struct *vma);
+int __must_check vma_start_write_killable(struct vm_area_struct *vma);
 
 static inline void vma_assert_stabilised(struct vm_area_struct *vma)
 {

@@ -5,9 +5,11 @@
 
 #include <linux/mm_types.h>
 
-#define GFP_PGTABLE_USER	1u
-#define __GFP_RETRY_MAYFAIL	2u
-#define __GFP_NOWARN		4u
+#define GFP_KERNEL		1u
+#define GFP_PGTABLE_USER	2u
+#define GFP_HIGHUSER_MOVABLE	4u
+#define __GFP_RETRY_MAYFAIL	8u
+#define __GFP_NOWARN		16u
 
 pgtable_t __pte_alloc_one(struct mm_struct *mm, gfp_t gfp);
 void pte_free(struct mm_struct *mm, pgtable_t table);

@@ -16,6 +16,8 @@ struct task_struct {
 	int threads;
 	int killed;		/* SIGKILL is pending */
 	int oom_victim;
+	struct mem_cgroup *memcg;
+	const char *comm;
 	int doomed;		/* by somebody else than a session */
 	struct callback_head *works;
 	struct task_struct *next;
@@ -40,5 +42,12 @@ static inline void rcu_read_unlock(void)
 	for (p = processes; p; p = p->next)
 
 void cond_resched(void);
+bool need_resched(void);
+long schedule_timeout_idle(long timeout);
+
+static inline int task_pid_nr(struct task_struct *p)
+{
+	return 0;
+}
 
 #endif

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Customised from `rust/kernel/sync/{lock,condvar}.rs`: same interface in front of the locks of
+//! Customised from `rust/kernel/sync/lock.rs`: same interface in front of the locks of
 //! `shim/sched.c`, as in the kernel, so that TSan and the scheduler know of them.
 
 use core::{
@@ -32,8 +32,6 @@ pub trait Backend {
 
 /// Holders do not sleep.
 pub struct SpinLockBackend;
-/// Holders may sleep.
-pub struct MutexBackend;
 
 impl Backend for SpinLockBackend {
     unsafe fn lock(lock: *mut bindings::mutex) {
@@ -47,25 +45,13 @@ impl Backend for SpinLockBackend {
     }
 }
 
-impl Backend for MutexBackend {
-    unsafe fn lock(lock: *mut bindings::mutex) {
-        // SAFETY: By the contract of this function.
-        unsafe { bindings::mutex_lock(lock) }
-    }
-
-    unsafe fn unlock(lock: *mut bindings::mutex) {
-        // SAFETY: By the contract of this function.
-        unsafe { bindings::mutex_unlock(lock) }
-    }
-}
-
 /// A lock whose holders do not sleep.
 pub type SpinLock<T> = Lock<T, SpinLockBackend>;
-/// A lock whose holders may sleep.
-pub type Mutex<T> = Lock<T, MutexBackend>;
+/// A spinlock that is held.
+pub type SpinLockGuard<'a, T> = Guard<'a, T, SpinLockBackend>;
 
 /// To be called where a task may sleep.
-pub(crate) fn might_sleep() {
+pub fn might_sleep() {
     // SAFETY: No requirements.
     unsafe { bindings::might_sleep() }
 }
@@ -146,69 +132,10 @@ impl<T, B: Backend> Drop for Guard<'_, T, B> {
     }
 }
 
-/// A condition to wait for.
-///
-/// # Invariants
-///
-/// It is initialized, and is where it stays.
-pub struct CondVar(Box<UnsafeCell<bindings::condition>>);
-
-// SAFETY: As in the kernel.
-unsafe impl Send for CondVar {}
-// SAFETY: As in the kernel.
-unsafe impl Sync for CondVar {}
-
-impl CondVar {
-    /// An initializer of a condition variable.
-    #[expect(clippy::new_without_default, reason = "as in the kernel")]
-    pub fn new() -> Self {
-        let raw = Box::<UnsafeCell<bindings::condition>>::default();
-        // SAFETY: The memory is ours.
-        unsafe { bindings::condition_init(raw.get()) };
-        // INVARIANT: Just initialized, in a box.
-        Self(raw)
-    }
-
-    /// Releases the lock, sleeps until notified, and takes the lock.
-    pub fn wait<T>(&self, guard: &mut Guard<'_, T, MutexBackend>) {
-        // SAFETY: By the type invariant; the lock is held.
-        unsafe { bindings::condition_wait(self.0.get(), guard.lock.raw.get()) }
-    }
-
-    /// Wakes everybody who waits.
-    pub fn notify_all(&self) {
-        // SAFETY: By the type invariant.
-        unsafe { bindings::condition_wake_all(self.0.get()) }
-    }
-}
-
-impl Drop for CondVar {
-    fn drop(&mut self) {
-        // SAFETY: By the type invariant; nobody uses it any more.
-        unsafe { bindings::condition_destroy(self.0.get()) }
-    }
-}
-
 /// The class of a lock, as a static of the place where this is.
 #[macro_export]
 macro_rules! static_lock_class {
     () => {
         ::core::pin::Pin::new(&$crate::sync::LockClassKey)
-    };
-}
-
-/// A mutex with a name for lockdep.
-#[macro_export]
-macro_rules! new_mutex {
-    ($inner:expr $(, $name:literal)? $(,)?) => {
-        $crate::sync::Mutex::new($inner, c"", $crate::static_lock_class!())
-    };
-}
-
-/// A condition variable with a name for lockdep.
-#[macro_export]
-macro_rules! new_condvar {
-    ($($name:literal)? $(,)?) => {
-        $crate::sync::CondVar::new()
     };
 }

@@ -12,10 +12,7 @@ enum pid_type { PIDTYPE_TGID };
 void do_send_sig_info(int sig, void *info, struct task_struct *p,
 		      enum pid_type type);
 
-static inline void send_sig(int sig, struct task_struct *p, int priv)
-{
-	do_send_sig_info(sig, SEND_SIG_PRIV, p, PIDTYPE_TGID);
-}
+void send_sig(int sig, struct task_struct *p, int priv);
 
 static inline bool fatal_signal_pending(struct task_struct *p)
 {

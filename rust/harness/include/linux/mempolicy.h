@@ -1,0 +1,2 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Stubbed: include/linux/mempolicy.h; there is one node. */

@@ -1,0 +1,433 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What programs at random do not come across every time.
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use harness::{
+    bindings::*,
+    machine::{
+        run_on_machine, Entered, OtherMm, Outcome, Task, Thread, PAGE, PAGES, RANGE, RANGES,
+    },
+};
+
+const ENOMEM: i32 = -12;
+const VM_WRITE: u64 = 1;
+
+/// A process with memory everywhere, and what it does; one thread at a time.
+fn with_parent(body: impl FnOnce(Entered) + Send + 'static) -> Outcome {
+    run_on_machine(0, Some(&[]), || {
+        in_thread(|| {
+            let entered = Task::first().enter();
+            // SAFETY: In a process.
+            unsafe { assert_eq!(do_mmap(0, PAGES * PAGE, VM_WRITE), 0) };
+            write_all(1);
+            body(entered);
+        })
+    })
+}
+
+fn in_thread(body: impl FnOnce() + Send + 'static) {
+    Thread::spawn(body).join();
+}
+
+fn write_all(value: isize) {
+    for page in 0..PAGES {
+        // SAFETY: In a process.
+        unsafe { assert_eq!(user_write(page, value), 0) };
+    }
+}
+
+/// A child whose page tables nobody has copied yet.
+fn fork() -> Task {
+    Task::fork(true, false).expect("there is memory")
+}
+
+/// A child that copies what is left, is what it should be, and exits.
+fn finish(child: Task) {
+    in_thread(|| {
+        let entered = child.enter();
+        // SAFETY: In a process.
+        unsafe {
+            task_work_run();
+            assert!(!is_killed(), "oracle: a child was killed");
+            for page in 0..PAGES {
+                user_read(page);
+            }
+        }
+        write_all(2);
+        drop(entered);
+    });
+}
+
+/// A child that exits before it has copied anything.
+fn give_up(child: Task) {
+    child.kill();
+    in_thread(|| drop(child.enter()));
+}
+
+/// The youngest process.
+fn youngest() -> OtherMm {
+    OtherMm::nth(0, false, false).expect("there is one")
+}
+
+fn who_looks_gets_no_memory() {
+    let outcome = with_parent(|entered| {
+        let child = fork();
+        let mm = youngest();
+        // SAFETY: The address space is kept.
+        unsafe {
+            // A table, then room for a swap count.
+            for (nth, page) in [(1, 0), (1, 4), (2, 4)] {
+                fail_nth(nth);
+                assert_eq!(remote_read(mm.as_ptr(), page), ENOMEM, "oracle: peek");
+                fail_nth(nth);
+                assert_eq!(
+                    remote_write(mm.as_ptr(), page, 1, 0),
+                    ENOMEM,
+                    "oracle: poke"
+                );
+            }
+            fail_nth(0);
+            assert_eq!(remote_read(mm.as_ptr(), 0), 0);
+        }
+        drop(mm);
+        finish(child);
+        drop(entered);
+    });
+    assert_eq!(outcome.failed, 0);
+    assert_eq!(outcome.settled, [RANGES as isize - 1, 1, 0]);
+}
+
+/// Whoever has the last reference takes an address space down. What that task has to die of says
+/// nothing about the children of the other one.
+fn a_victim_takes_an_innocent_parent_down() {
+    let outcome = with_parent(|entered| {
+        let victim = Task::fork(false, false).expect("there is memory");
+        let child = fork();
+        let parents_mm = OtherMm::nth(2, false, false).expect("there are three");
+        // SAFETY: The address space is kept.
+        unsafe { assert!(mmget_not_zero(parents_mm.as_ptr())) };
+        drop(entered);
+
+        let entered = victim.enter();
+        drop(OtherMm::nth(1, true, true));
+        // SAFETY: Taken above.
+        unsafe {
+            assert!(is_killed());
+            mmput(parents_mm.as_ptr());
+        }
+        drop(parents_mm);
+        drop(entered);
+        finish(child);
+    });
+    assert_eq!((outcome.sessions, outcome.failed), (1, 0));
+    assert_eq!(outcome.settled, [0, 0, RANGES as isize]);
+}
+
+/// A mapping may begin in the middle of a range that has stayed protected.
+fn a_protection_outlives_a_part_of_its_range() {
+    with_parent(|entered| {
+        for (start, end) in [(12, 14), (19, 20)] {
+            give_up(fork());
+            // SAFETY: In a process.
+            unsafe { assert_eq!(do_munmap(start * PAGE, end * PAGE, false), 0) };
+        }
+        for page in [14, 18] {
+            // SAFETY: In a process.
+            unsafe {
+                assert!(is_protected(page));
+                assert_eq!(user_write(page, 3), 0);
+                assert!(!is_protected(page), "oracle: protected after a write");
+            }
+        }
+        drop(entered);
+    });
+}
+
+fn as_many_sessions_as_may() {
+    let outcome = with_parent(|entered| {
+        let mut children: Vec<_> = (0..17).map(|_| fork()).collect();
+        // SAFETY: No requirements.
+        unsafe {
+            assert_eq!(vm_events(vm_event_item_ASYNC_PGTABLE_SESSION_START), 16);
+            assert_eq!(vm_events(vm_event_item_ASYNC_PGTABLE_FALLBACK_SESSIONS), 1);
+            assert_eq!(
+                vm_events(vm_event_item_ASYNC_PGTABLE_RANGE_SYNC),
+                RANGES as isize
+            );
+        }
+        give_up(children.remove(5));
+        children.push(fork());
+        // SAFETY: In a process.
+        unsafe { assert_eq!(user_write(0, 3), 0) };
+        children.into_iter().for_each(finish);
+        drop(entered);
+    });
+    assert_eq!((outcome.sessions, outcome.abandoned), (17, 1));
+}
+
+/// A parent with many children is reaped: they are killed, and nothing else.
+fn a_parent_is_reaped() {
+    let outcome = with_parent(|entered| {
+        let children: Vec<_> = (0..3).map(|_| fork()).collect();
+        let mm = OtherMm::nth(3, true, true).expect("there are four");
+        // SAFETY: The process has been killed, and its address space is kept.
+        unsafe { oom_reap(mm.as_ptr()) };
+        drop(mm);
+        drop(entered);
+        for child in children {
+            in_thread(|| {
+                let entered = child.enter();
+                // SAFETY: In a process.
+                unsafe {
+                    assert!(is_killed(), "oracle: a child without a parent runs on");
+                    task_work_run();
+                }
+                drop(entered);
+            });
+        }
+    });
+    assert_eq!((outcome.sessions, outcome.failed), (3, 3));
+}
+
+/// Has [`at_each_point`] come to the point, or another thread to another one?
+static REACHED: AtomicBool = AtomicBool::new(false);
+
+/// What a child, or who looks at it, does while a copy has got to its first, its second, ... point.
+fn at_each_point(copy: fn(Task), meanwhile: fn(Entered)) {
+    for point in 1.. {
+        with_parent(move |entered| {
+            let child = fork();
+            let copier = Thread::spawn(move || {
+                // SAFETY: No requirements.
+                unsafe { preempt_after(point) };
+                copy(child);
+                // SAFETY: No requirements.
+                REACHED.store(unsafe { was_preempted() }, Relaxed);
+            });
+            // SAFETY: No requirements.
+            unsafe { give_way() };
+            meanwhile(entered);
+            copier.join();
+        });
+        if !REACHED.load(Relaxed) {
+            break;
+        }
+    }
+}
+
+/// The child: copies, and is what it should be unless it is killed.
+fn the_child(child: Task) {
+    let entered = child.enter();
+    // SAFETY: In a process.
+    unsafe {
+        task_work_run();
+        for page in 0..PAGES {
+            user_read(page);
+        }
+    }
+    drop(entered);
+}
+
+/// A process without memory of its own, which looks at the child, which then exits.
+fn who_looks(child: Task) {
+    let mm = youngest();
+    for page in 0..PAGES {
+        // SAFETY: The address space is kept.
+        unsafe { remote_read(mm.as_ptr(), page) };
+    }
+    drop(mm);
+    drop(child.enter());
+}
+
+fn the_parent_exits_during_a_copy() {
+    at_each_point(the_child, drop);
+    at_each_point(who_looks, drop);
+}
+
+fn the_parent_writes_during_a_copy() {
+    fn write(_entered: Entered) {
+        write_all(3);
+    }
+    at_each_point(the_child, write);
+    at_each_point(who_looks, write);
+}
+
+fn the_parent_unmaps_during_a_copy() {
+    fn unmap(_entered: Entered) {
+        // SAFETY: In a process.
+        unsafe {
+            assert_eq!(do_munmap(3 * PAGE, 9 * PAGE, false), 0);
+            assert_eq!(do_munmap(0, PAGES * PAGE, true), 0);
+        }
+    }
+    at_each_point(the_child, unmap);
+    at_each_point(who_looks, unmap);
+}
+
+fn the_parent_changes_mappings_during_a_copy() {
+    fn change(_entered: Entered) {
+        // SAFETY: In a process.
+        unsafe {
+            assert_eq!(do_madvise_dontneed(6 * PAGE, 13 * PAGE), 0);
+            assert_eq!(do_mprotect(2 * PAGE, 5 * PAGE, false), 0);
+            assert_eq!(do_munmap(8 * PAGE, 12 * PAGE, false), 0);
+            assert_eq!(do_mremap(16 * PAGE, 8 * PAGE), 0);
+            assert_eq!(register_notifier(), 0);
+        }
+    }
+    at_each_point(the_child, change);
+    at_each_point(who_looks, change);
+}
+
+fn the_parent_forks_and_pins_during_a_copy() {
+    fn fork_and_pin(_entered: Entered) {
+        let mut pin = pin::default();
+        // SAFETY: In a process; the pin is given up before that ends.
+        unsafe {
+            assert_eq!(pin_user_page(5, 2, true, &mut pin), 0);
+            let child = fork();
+            device_read(&mut pin);
+            finish(child);
+            unpin_user_page(&mut pin);
+        }
+    }
+    at_each_point(the_child, fork_and_pin);
+    at_each_point(who_looks, fork_and_pin);
+}
+
+fn the_parent_is_reaped_during_a_copy() {
+    fn reap(entered: Entered) {
+        let mm = OtherMm::nth(1, true, true).expect("there are two");
+        // SAFETY: The process has been killed, and its address space is kept.
+        unsafe { oom_reap(mm.as_ptr()) };
+        drop(entered);
+    }
+    at_each_point(the_child, reap);
+    at_each_point(who_looks, reap);
+}
+
+fn the_child_is_killed_during_a_copy() {
+    fn kill(_entered: Entered) {
+        // The parent, if there is no child any more.
+        drop(OtherMm::nth(0, true, false));
+        for page in 0..PAGES {
+            // SAFETY: In a process.
+            unsafe { user_write(page, 3) };
+        }
+    }
+    at_each_point(the_child, kill);
+    at_each_point(who_looks, kill);
+}
+
+/// The parent pushes, and the child exits meanwhile.
+fn the_child_exits_during_a_copy() {
+    fn push(child: Task) {
+        // Not the parent, but a process that changes it.
+        let parents_mm = OtherMm::nth(1, false, false).expect("there are two");
+        child.kill();
+        for page in 0..PAGES {
+            // SAFETY: The address space is kept.
+            unsafe { remote_write(parents_mm.as_ptr(), page, 3, 0) };
+        }
+        drop(parents_mm);
+        drop(child.enter());
+    }
+    fn exit(entered: Entered) {
+        // The child's last reference may be anybody's.
+        collapse_all();
+        drop(entered);
+    }
+    at_each_point(push, exit);
+}
+
+/// khugepaged looks at everything.
+fn collapse_all() {
+    for nth in 0..2 {
+        let mm = OtherMm::nth(nth, false, false).expect("there are two");
+        for range in 0..RANGES {
+            // SAFETY: The address space is kept.
+            unsafe { collapse(mm.as_ptr(), range * RANGE, nth == 0) };
+        }
+    }
+}
+
+/// A parent that has nothing left to settle takes its mappings down without another look.
+fn a_parent_exits_after_the_last_copy() {
+    for _ in 0..30 {
+        REACHED.store(false, Relaxed);
+        run_on_machine(0, None, || {
+            in_thread(|| {
+                let entered = Task::first().enter();
+                // SAFETY: In a process.
+                unsafe { assert_eq!(do_mmap(0, PAGES * PAGE, VM_WRITE), 0) };
+                write_all(1);
+                let child = fork();
+                let copier = Thread::spawn(|| {
+                    let entered = child.enter();
+                    // SAFETY: In a process.
+                    unsafe { task_work_run() };
+                    // Nothing that would tell the parent of it.
+                    while !REACHED.load(Relaxed) {
+                        std::thread::yield_now();
+                    }
+                    drop(entered);
+                });
+                // SAFETY: In a process.
+                unsafe {
+                    while __async_pgtable_is_source((*current_process()).mm) {
+                        give_way();
+                    }
+                }
+                drop(entered);
+                REACHED.store(true, Relaxed);
+                copier.join();
+            });
+        });
+    }
+}
+
+/// Of two threads one faults while the other one forks for the first time.
+fn a_fault_during_the_first_fork() {
+    for _ in 0..100 {
+        run_on_machine(0, None, || {
+            in_thread(|| {
+                let entered = Task::first().enter();
+                // SAFETY: In a process.
+                unsafe {
+                    assert_eq!(async_pgtable_prctl_set(1, 0, 0, 0), 0);
+                    assert_eq!(do_mmap(0, PAGES * PAGE, VM_WRITE), 0);
+                }
+                let task = Task::another_thread();
+                let other = Thread::spawn(|| {
+                    let entered = task.enter();
+                    write_all(1);
+                    drop(entered);
+                });
+                let child = fork();
+                other.join();
+                give_up(child);
+                drop(entered);
+            });
+        });
+    }
+}
+
+harness::tests!(
+    who_looks_gets_no_memory,
+    a_victim_takes_an_innocent_parent_down,
+    a_protection_outlives_a_part_of_its_range,
+    as_many_sessions_as_may,
+    a_parent_is_reaped,
+    the_parent_exits_during_a_copy,
+    the_parent_writes_during_a_copy,
+    the_parent_unmaps_during_a_copy,
+    the_parent_changes_mappings_during_a_copy,
+    the_parent_forks_and_pins_during_a_copy,
+    the_parent_is_reaped_during_a_copy,
+    the_child_is_killed_during_a_copy,
+    the_child_exits_during_a_copy,
+    a_parent_exits_after_the_last_copy,
+    a_fault_during_the_first_fork,
+);
