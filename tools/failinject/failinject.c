@@ -602,6 +602,12 @@ static bool one_fork(struct row *row, enum actor actor, enum kind kind, unsigned
 		fatal("waitpid");
 	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) {
 		row->killed++;
+		/* Not by the fault of somebody who looks at it. */
+		if (actor == IN_PULL) {
+			printf("# %s: the child was killed\n", row->name);
+			row->wrong++;
+			bad = true;
+		}
 	} else if (status == 0) {
 		row->exact++;
 	} else {
@@ -669,16 +675,16 @@ static const struct site {
 	enum kind kind;
 } sites[] = {
 	{ "tracker and builder", "async_pgtable_builder_new", IN_CALL, PLAIN },
-	{ "bitmap of a mapping", "async_pgtable_builder_extent", IN_CALL, PLAIN },
+	{ "bitmap and extents", "async_pgtable_builder_defer", IN_CALL, PLAIN },
 	{ "rmap of the child", "anon_vma_fork", IN_CALL, PLAIN },
 	{ "page tables in the call", "copy_page_range", IN_CALL, PLAIN },
-	{ "page table, child", "async_pgtable_alloc_table", IN_CHILD, PLAIN },
-	{ "page table, push by a write", "async_pgtable_alloc_table", IN_PUSH, PLAIN },
-	{ "page table, push by a discard", "async_pgtable_alloc_table", IN_DISCARD, PLAIN },
-	{ "page table, pull", "async_pgtable_alloc_table", IN_PULL, PLAIN },
-	{ "copy of a pinned page, child", "copy_pte_range_deferred", IN_CHILD, PINNED },
-	{ "copy of a pinned page, pull", "copy_pte_range_deferred", IN_PULL, PINNED },
-	{ "copy of a pinned page, push", "copy_pte_range_deferred", IN_DISCARD, PINNED },
+	{ "page table, child", "async_pgtable_prepare", IN_CHILD, PLAIN },
+	{ "page table, push by a write", "async_pgtable_prepare", IN_PUSH, PLAIN },
+	{ "page table, push by a discard", "async_pgtable_prepare", IN_DISCARD, PLAIN },
+	{ "page table, pull", "async_pgtable_prepare", IN_PULL, PLAIN },
+	{ "copy of a pinned page, child", "alloc_copy", IN_CHILD, PINNED },
+	{ "copy of a pinned page, pull", "alloc_copy", IN_PULL, PINNED },
+	{ "copy of a pinned page, push", "alloc_copy", IN_DISCARD, PINNED },
 	{ "swap count continuation, child", "swap_extend_table_alloc", IN_CHILD, SWAPPED },
 	{ "swap count continuation, push", "swap_extend_table_alloc", IN_PUSH, SWAPPED },
 };
