@@ -25,6 +25,10 @@ const MEANINGS: &[(&str, &str)] = &[
         "sessions without memory; the child was killed",
     ),
     ("range_defer", "2 MiB ranges left to copy after the call"),
+    (
+        "range_sync",
+        "copied in the call: no memory to defer, or too many sessions",
+    ),
     ("range_copy", "ranges copied by the child before it ran"),
     ("range_pull", "ranges settled on access to the child"),
     ("range_push", "ranges settled by the parent before a change"),
@@ -43,6 +47,10 @@ const MEANINGS: &[(&str, &str)] = &[
         "copied in the call: pages pinned for a device",
     ),
     ("fallback_small", "copied in the call: nothing to defer"),
+    (
+        "fallback_sessions",
+        "copied in the call: 16 children wait already",
+    ),
     (
         "fallback_nomem",
         "copied in the call: no memory for a session",
