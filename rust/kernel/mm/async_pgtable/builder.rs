@@ -106,6 +106,7 @@ impl<P: PageTables> Builder<P> {
 
     /// Defers the range at `addr`, above all those before. Returns false, and it must be copied
     /// now, if it is not in the mapping begun last or if there is no memory.
+    #[inline]
     pub fn defer(&mut self, addr: usize) -> bool {
         let Some(mapping) = &mut self.mapping else {
             return false;
@@ -129,6 +130,7 @@ impl<P: PageTables> Builder<P> {
         deferred
     }
 
+    #[inline]
     fn try_defer(
         bitmap: &mut RangeBitmap,
         extents: &mut Extents<P>,

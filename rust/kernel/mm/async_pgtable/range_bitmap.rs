@@ -92,16 +92,13 @@ impl RangeBitmap {
     ///
     /// Ranges are marked in ascending order; what comes before the last node is refused like what
     /// is pending already.
+    #[inline]
     pub fn mark_pending(&mut self, range: usize, flags: Flags) -> Result<bool, AllocError> {
         let position = range / PER_NODE;
         match self.nodes.last() {
             Some(last) if last.position > position => return Ok(false),
             Some(last) if last.position == position => {}
-            _ => {
-                // INVARIANT: Above the last one.
-                let words = core::array::from_fn(|_| Atomic::new(0));
-                self.nodes.push(Node { position, words }, flags)?;
-            }
+            _ => self.add_node(position, flags)?,
         }
         let Some(node) = self.nodes.last_mut() else {
             return Err(AllocError);
@@ -112,6 +109,14 @@ impl RangeBitmap {
         let old = *word.get_mut();
         *word.get_mut() = old | bit;
         Ok(old & bit == 0)
+    }
+
+    /// Adds a node. `position` is above that of the last one.
+    #[cold]
+    fn add_node(&mut self, position: usize, flags: Flags) -> Result<(), AllocError> {
+        let words = core::array::from_fn(|_| Atomic::new(0));
+        // INVARIANT: As the caller says.
+        self.nodes.push(Node { position, words }, flags)
     }
 
     /// Is the range pending? If not, what was done before it was settled is visible.
