@@ -51,16 +51,6 @@ pub struct KVec<T>(Vec<T>);
 /// A vector, possibly of pages that are not contiguous.
 pub type KVVec<T> = KVec<T>;
 
-/// The element did not fit.
-#[derive(Debug)]
-pub struct PushError<T>(pub T);
-
-impl<T> From<PushError<T>> for crate::error::Error {
-    fn from(_: PushError<T>) -> Self {
-        crate::error::code::EINVAL
-    }
-}
-
 impl<T> Default for KVec<T> {
     fn default() -> Self {
         Self::new()
@@ -92,32 +82,7 @@ impl<T> KVec<T> {
         self.0.push(v);
         Ok(())
     }
-
-    /// Appends an element if there is room.
-    pub fn push_within_capacity(&mut self, v: T) -> Result<(), PushError<T>> {
-        if self.0.len() == self.0.capacity() {
-            return Err(PushError(v));
-        }
-        self.0.push(v);
-        Ok(())
-    }
-
-    /// Removes an element.
-    pub fn remove(&mut self, i: usize) -> Result<T, RemoveError> {
-        (i < self.0.len())
-            .then(|| self.0.remove(i))
-            .ok_or(RemoveError)
-    }
-
-    /// Removes all elements.
-    pub fn drain_all(&mut self) -> std::vec::Drain<'_, T> {
-        self.0.drain(..)
-    }
 }
-
-/// There is no such element.
-#[derive(Debug)]
-pub struct RemoveError;
 
 impl<T> Deref for KVec<T> {
     type Target = [T];
