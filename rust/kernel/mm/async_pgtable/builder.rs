@@ -137,13 +137,18 @@ impl<P: PageTables> Builder<P> {
         mapping: &mut Mapping<P>,
         addr: usize,
     ) -> Result<bool> {
-        if !mapping.known {
-            if !extents.push(mapping.start, mapping.end, mapping.target, bookkeeping())? {
-                return Ok(false);
-            }
-            mapping.known = true;
+        if !mapping.known && !Self::add_extent(extents, mapping)? {
+            return Ok(false);
         }
         Ok(bitmap.mark_pending(addr / P::RANGE_SIZE, bookkeeping())?)
+    }
+
+    /// Makes `mapping` an extent of the session. Once a mapping, so out of the way of what is done
+    /// for each range.
+    #[cold]
+    fn add_extent(extents: &mut Extents<P>, mapping: &mut Mapping<P>) -> Result<bool> {
+        mapping.known = extents.push(mapping.start, mapping.end, mapping.target, bookkeeping())?;
+        Ok(mapping.known)
     }
 
     /// Makes the session live, with `target` as the child. Returns `None` if nothing was deferred.

@@ -149,7 +149,7 @@ impl<P: PageTables> Session<P> {
 
     /// Does the child wait for anything in `start..end`?
     pub fn is_waited_for(&self, start: usize, end: usize) -> bool {
-        self.is_good() && self.overlaps(start, end)
+        self.next(start, end).is_some()
     }
 
     /// Address of the first range that overlaps `start..end` and is to be copied.
