@@ -14,7 +14,7 @@ export CARGO_TARGET_DIR := $(BUILD)/rust
 help: ## this list
 	@awk -F': *[a-z ]*## *' '/^[a-z-]+:.*##/ { sub(/:.*/, "", $$1); printf "  %-14s %s\n", $$1, $$2 }' Makefile
 	@echo
-	@echo 'Variables: CONFIG=base|test|debug|kasan|off|norust MEM=2G CPUS=2 CMD= KSRC= BUILD=build'
+	@echo 'Variables: CONFIG=base|test|debug|kasan|rt|off|norust MEM=2G CPUS=2 CMD= KSRC= BUILD=build'
 	@echo '           CACHE=~/.cache/async-pgtable DEMO_MB=1024 ACCEL=auto|tcg|kvm TIMEOUT=3600'
 	@echo '           FUZZ_SECONDS=600'
 
@@ -60,7 +60,7 @@ vm: ## run CMD in a guest that boots CONFIG (no CMD: a shell)
 	@set -- -k $(CONFIG) $(if $(MEM),-m $(MEM)) $(if $(CPUS),-c $(CPUS)) $(if $(TIMEOUT),-t $(TIMEOUT)); \
 	if [ -n "$$VM_CMD" ]; then tools/vm/run "$$@" -- "$$VM_CMD"; else tools/vm/run "$$@"; fi
 
-selftests: ## KUnit and the kernel selftests of the feature, in guests (CONFIG=test|debug|kasan)
+selftests: ## KUnit and the kernel selftests of the feature, in guests (CONFIG=test|debug|kasan|rt)
 	@TEST_CONFIG=$(if $(filter file,$(origin CONFIG)),test,$(CONFIG)) ci/run kernel-test kunit selftest-mm selftest-clone3
 
 parity: ## other people's tests with every fork async and with none, compared (hours)
@@ -71,6 +71,9 @@ soak: ## torture and failure injection for hours; tools/soak has the parameters
 
 bench: ## time fork on and off in one boot (4 GiB), JSON in BUILD/out
 	@tools/bench
+
+cost: ## cost in exact instructions, and in kernel memory (10 minutes)
+	@tools/cost/run
 
 fetch: ## find the base kernel and commit it to BUILD/linux
 	@tools/series/fetch-base
@@ -99,4 +102,4 @@ clean: ## remove kernels, logs and host builds; keeps BUILD/linux
 clean-tree: ## remove BUILD/linux, unless it holds work that is not in patches/
 	@tools/clean --tree
 
-.PHONY: help deps demo test check check-hooks check-models check-litmus check-rust check-harness fuzz coverage kernel vm selftests parity soak bench fetch apply sync export check-sync check-series check-each clean clean-tree
+.PHONY: help deps demo test check check-hooks check-models check-litmus check-rust check-harness fuzz coverage kernel vm selftests parity soak bench cost fetch apply sync export check-sync check-series check-each clean clean-tree
