@@ -138,6 +138,12 @@ pmd_t *mm_find_pmd(struct mm_struct *mm, unsigned long addr)
 	return &mm->pmds->pmd[addr >> PMD_SHIFT];
 }
 
+/* There are no huge pages above. */
+pmd_t *async_pgtable_find_pmd(struct mm_struct *mm, unsigned long addr)
+{
+	return mm_find_pmd(mm, addr);
+}
+
 void pmd_install(struct mm_struct *mm, pmd_t *pmd, pgtable_t *table)
 {
 	spinlock_t *ptl = pmd_lock(mm, pmd);

@@ -151,6 +151,12 @@ struct mem_cgroup *get_mem_cgroup_from_current(void)
 	return memcg;
 }
 
+bool mem_cgroup_tryget(struct mem_cgroup *memcg)
+{
+	__atomic_fetch_add(&memcg->refcount, 1, __ATOMIC_RELAXED);
+	return true;
+}
+
 void mem_cgroup_put(struct mem_cgroup *memcg)
 {
 	if (!memcg || __atomic_sub_fetch(&memcg->refcount, 1, __ATOMIC_ACQ_REL))

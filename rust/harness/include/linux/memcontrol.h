@@ -22,6 +22,7 @@ static inline struct mem_cgroup *set_active_memcg(struct mem_cgroup *memcg)
 }
 
 struct mem_cgroup *get_mem_cgroup_from_current(void);
+bool mem_cgroup_tryget(struct mem_cgroup *memcg);
 void mem_cgroup_put(struct mem_cgroup *memcg);
 int mem_cgroup_charge(struct folio *folio, struct mm_struct *mm, gfp_t gfp);
 

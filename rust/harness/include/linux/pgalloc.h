@@ -10,6 +10,7 @@
 #define GFP_HIGHUSER_MOVABLE	4u
 #define __GFP_RETRY_MAYFAIL	8u
 #define __GFP_NOWARN		16u
+#define __GFP_NOMEMALLOC	32u
 
 pgtable_t __pte_alloc_one(struct mm_struct *mm, gfp_t gfp);
 void pte_free(struct mm_struct *mm, pgtable_t table);

@@ -62,6 +62,8 @@ pub struct Builder<P: PageTables> {
     deferred: usize,
     sync: usize,
     refusal: Refusal,
+    /// Was there no memory?
+    short: bool,
 }
 
 impl<P: PageTables> Builder<P> {
@@ -77,6 +79,7 @@ impl<P: PageTables> Builder<P> {
             deferred: 0,
             sync: 0,
             refusal: Refusal::Small,
+            short: false,
         })
     }
 
@@ -98,8 +101,7 @@ impl<P: PageTables> Builder<P> {
             target,
             start,
             end,
-            // Once there was no memory, it is not asked for again.
-            open: room && self.refusal < Refusal::Nomem,
+            open: room && !self.short,
             known: false,
         });
     }
@@ -120,14 +122,23 @@ impl<P: PageTables> Builder<P> {
         } else {
             Ok(false)
         };
-        if deferred.is_err() {
-            mapping.open = false;
-            self.refusal = self.refusal.max(Refusal::Nomem);
-        }
-        let deferred = deferred.unwrap_or(false);
+        let deferred = deferred.unwrap_or_else(|_| {
+            self.run_out();
+            false
+        });
         self.deferred += usize::from(deferred);
         self.sync += usize::from(!deferred);
         deferred
+    }
+
+    /// There is no memory: the rest is copied in the call.
+    #[cold]
+    fn run_out(&mut self) {
+        self.short = true;
+        self.refuse(Refusal::Nomem);
+        if let Some(mapping) = &mut self.mapping {
+            mapping.open = false;
+        }
     }
 
     #[inline]
@@ -277,13 +288,15 @@ mod tests {
         Fake::<25>::reset();
         let parent = Parent::<25>::new()?;
         let mut builder = Fake::begin(&parent, 0, &[0])?;
+        // A mapping that is refused does not concern the next one.
+        builder.refuse(Refusal::Pinned);
         builder.extent(0, addr(RANGES), addr(RANGES + 4));
-        builder.refuse(Refusal::Nomem);
-        // This mapping may be deferred, the ones after it are not.
         assert!(builder.defer(addr(RANGES)));
+        // But memory does.
+        builder.run_out();
+        assert!(!builder.defer(addr(RANGES + 1)));
         builder.extent(0, addr(RANGES + 4), addr(RANGES + 8));
         assert!(!builder.defer(addr(RANGES + 4)));
-        assert!(!builder.defer(addr(RANGES + 5)));
         let session = builder.arm(0).ok_or(EINVAL)?;
         assert_eq!(Fake::<25>::count_of(Event::RangeDefer), 2);
         assert_eq!(Fake::<25>::count_of(Event::RangeSync), 2);

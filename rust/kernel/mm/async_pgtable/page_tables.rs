@@ -193,7 +193,8 @@ pub trait PageTables: Sized {
     /// A mapping of a parent, kept as it is by a lock of the caller's.
     type SourceVma<'a>: Copy;
     /// Who is charged for what is allocated for the child: the one whom fork would have charged.
-    type Payer: Send + Sync;
+    /// Not kept longer than there is something to allocate.
+    type Payer: Clone + Send + Unpin;
     /// What a copy may use up and cannot allocate, as it runs with a spinlock held. At first there
     /// is nothing, and the least is wanted that any copy needs.
     type Supplies: Default;

@@ -52,10 +52,11 @@ pub(super) enum Settled {
     TooLate,
 }
 
-/// Both sides of a session.
+/// Both sides of a session, and who pays.
 struct Ends<P: PageTables> {
     source: P::Source,
     target: P::Target,
+    payer: P::Payer,
 }
 
 /// A session that has ended before all was copied, for the one who ended it.
@@ -84,7 +85,6 @@ pub struct Session<P: PageTables> {
     bitmap: RangeBitmap,
     extents: Extents<P>,
     deferred: usize,
-    pub(super) payer: P::Payer,
     state: Atomic<usize>,
     #[pin]
     ends: SpinLock<Option<Ends<P>>>,
@@ -103,14 +103,17 @@ impl<P: PageTables> Session<P> {
         source: P::Source,
         target: P::Target,
     ) -> impl PinInit<Self> {
-        let ends = Some(Ends { source, target });
+        let ends = Some(Ends {
+            source,
+            target,
+            payer,
+        });
         let state = deferred << OUTCOME_BITS;
         // INVARIANT: As the caller says.
         pin_init!(Self {
             bitmap,
             extents,
             deferred,
-            payer,
             state: Atomic::new(state),
             ends <- SpinLock::new(ends, ENDS, static_lock_class!()),
             claims <- pin_init_array_from_fn(|_| {
@@ -192,8 +195,11 @@ impl<P: PageTables> Session<P> {
         Err(EFAULT)
     }
 
-    pub(super) fn source(&self) -> Option<P::Source> {
-        self.ends.lock().as_ref().map(|ends| ends.source.clone())
+    /// The parent, and who pays, for as long as the caller needs them. `None`: it has ended.
+    pub(super) fn parent(&self) -> Option<(P::Source, P::Payer)> {
+        let ends = self.ends.lock();
+        let ends = ends.as_ref()?;
+        Some((ends.source.clone(), ends.payer.clone()))
     }
 
     /// Settles the range at `addr`. The caller has claimed and copied it.

@@ -31,11 +31,10 @@ impl<P: PageTables> Session<P> {
     ) -> Result {
         let mut supplies = P::Supplies::default();
         loop {
-            let prepared = P::prepare(&self.payer, &mut supplies);
-            let parent = match source {
-                Some(_) => None,
-                None => self.source(),
+            let Some((parent, payer)) = self.parent() else {
+                return Ok(());
             };
+            let prepared = P::prepare(&payer, &mut supplies);
             let Some(mut claim) = Claim::new(self, addr) else {
                 return Ok(());
             };
@@ -47,31 +46,37 @@ impl<P: PageTables> Session<P> {
                 return Err(err);
             }
 
-            let settled = match (source, &parent) {
-                (Some((tracker, source)), _) => Some(Self::copy(
+            let settled = match source {
+                Some((tracker, source)) => Some(Self::copy(
                     &mut claim,
                     tracker,
                     source,
                     &mut supplies,
                     party,
                 )),
-                (None, Some(parent)) => P::tracker(parent).and_then(|tracker| {
+                None => P::tracker(&parent).and_then(|tracker| {
                     // SAFETY: The range is claimed, and a live session copies from its source.
                     unsafe {
-                        P::with_source(parent, addr, |source| {
+                        P::with_source(&parent, addr, |source| {
                             Self::copy(&mut claim, tracker, source, &mut supplies, party)
                         })
                     }
                 }),
-                // It has ended since it was asked for its source.
-                (None, None) => continue,
             };
+
+            if let Some(Err(err)) = settled {
+                // Who only looks may lack memory for it. Else nobody can have this range.
+                if err == ENOMEM && !must {
+                    return Err(err);
+                }
+                claim.fail(err);
+                return Ok(());
+            }
 
             // Not before the parent's mapping is unlocked: whoever holds that must run.
             drop(claim);
 
             match settled {
-                Some(Ok(None)) => {}
                 Some(Ok(Some(settled))) => {
                     if settled != Settled::TooLate {
                         P::count(Event::RangeSettle(party), 1);
@@ -81,23 +86,10 @@ impl<P: PageTables> Session<P> {
                     }
                     return Ok(());
                 }
-                // Who only looks may lack memory for it. Else nobody can have this range.
-                Some(Err(err)) => {
-                    if err == ENOMEM && !must {
-                        return Err(err);
-                    }
-                    if let Some(claim) = Claim::new(self, addr) {
-                        claim.fail(err);
-                    }
-                    return Ok(());
-                }
+                Some(_) => {}
                 // Somebody changes or unmaps the parent's mapping and has to settle the range for
                 // that, or will be done soon.
-                None => {
-                    if let Some(parent) = &parent {
-                        P::pause(parent);
-                    }
-                }
+                None => P::pause(&parent),
             }
 
             if P::interrupted() && (!must || party == Party::Copy) {

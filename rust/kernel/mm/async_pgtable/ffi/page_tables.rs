@@ -62,8 +62,6 @@ pub(super) struct Payer(*mut bindings::mem_cgroup);
 
 // SAFETY: The reference is counted, and belongs to no thread.
 unsafe impl Send for Payer {}
-// SAFETY: It is only passed on to C, which may be done by all threads at the same time.
-unsafe impl Sync for Payer {}
 
 impl Payer {
     /// That of the current task.
@@ -71,6 +69,14 @@ impl Payer {
         // SAFETY: No requirements.
         // INVARIANT: As documented there.
         Self(unsafe { bindings::async_pgtable_payer_get() })
+    }
+}
+
+impl Clone for Payer {
+    fn clone(&self) -> Self {
+        // SAFETY: By the type invariant.
+        // INVARIANT: As documented there.
+        Self(unsafe { bindings::async_pgtable_payer_dup(self.0) })
     }
 }
 
