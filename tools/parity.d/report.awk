@@ -4,7 +4,10 @@
 # A test is the same if it had one outcome, with 0 and with 2. If it had several
 # with 0 alone, and none with 2 that it did not have with 0, it is flaky; also if with 2
 # all forks of its program were too small to be asynchronous, so that nothing differed.
-# Exit status 1: a difference that nothing explains, or an incomplete suite.
+# A test that fails in the same way with both is shown. With results of a kernel
+# without the feature (mode u), those with 0 are compared with them, too.
+# Exit status 1: a difference that nothing explains, a program that crashed, could not
+# be run or reached its limit each time, no asynchronous fork, an incomplete suite.
 
 BEGIN {
 	FS = "\t"
@@ -12,11 +15,19 @@ BEGIN {
 		if (line ~ /^#/ || (i = index(line, "  # ")) == 0)
 			continue
 		deny[++denies] = substr(line, 1, i - 1)
-		sub(/[ \t]+$/, "", deny[denies])
 		why[denies] = substr(line, i + 4)
+		sub(/[ \t]+$/, "", deny[denies])
+		for (j = index(deny[denies], " = "); (i = index(substr(deny[denies], j + 1), " = ")) > 0; )
+			j += i
+		if (j == 0) {
+			printf "failed: DENYLIST: no outcomes: %s\n", line
+			bad = 1
+		}
+		may[denies] = "|" substr(deny[denies], j + 3) "|"
+		deny[denies] = substr(deny[denies], 1, j - 1)
 	}
-	row = "%-10s %7s %7s %9s %9s  %s\n"
-	printf row, "suite", "tests", "same", "different", "explained", "async forks"
+	row = "%-10s %7s %7s %9s %9s %7s  %s\n"
+	printf row, "suite", "tests", "same", "different", "explained", "failing", "async forks"
 	printf "{%s,\n \"suites\": [", env > json
 	for (n = 1; n < ARGC; n++)
 		suite(ARGV[n], dir "/" ARGV[n])
@@ -27,6 +38,7 @@ BEGIN {
 		if ((w[1] in had) && !used[n])
 			printf "DENYLIST: matches nothing: %s\n", deny[n]
 	}
+	printf "%s", verdicts
 	exit bad
 }
 
@@ -66,22 +78,49 @@ function outcomes(key, mode, item,   o, text, seen, k) {
 	return text
 }
 
-# Has mode 2 an outcome that mode 0 did not have?
-function more_in_2(key, item,   k, seen0, seen2) {
+# Has mode A an outcome that mode B did not have?
+function more_in(a, b, key, item,   k, seen_a, seen_b) {
 	for (k = 1; k <= nkind; k++) {
-		seen0 += count[key, 0, kind[k]]
-		seen2 += count[key, 2, kind[k]]
-		if (count[key, 2, kind[k]] && !count[key, 0, kind[k]])
+		seen_a += count[key, a, kind[k]]
+		seen_b += count[key, b, kind[k]]
+		if (count[key, a, kind[k]] && !count[key, b, kind[k]])
 			return 1
 	}
-	return seen2 < runs[item, 2] && seen0 == runs[item, 0]
+	return seen_a < runs[item, a] && seen_b == runs[item, b]
 }
 
-function suite(name, d,   f, line, k, i, o0, o2, k0, verdict, reason, tests, same, different, explained, sep, skipped) {
-	split("", count); split("", runs); split("", order); split("", where); split("", what); split("", sum)
-	split("", known); split("", large); nkind = norder = 0; split("", kind); split("", iskind)
-	had[name] = 1
-	f = d "/results"
+# Does DENYLIST name the test, and every outcome that it had? Sets reason.
+function listed(name, key, all,   k, i, m, o) {
+	m = split(all, o, /, /)
+	for (k = 1; k <= denies; k++) {
+		if (!matches(name " " where[key] ": " what[key], deny[k]))
+			continue
+		used[k]++
+		for (i = 1; i <= m; i++) {
+			sub(/^[0-9]+ /, "", o[i])
+			if (!index(may[k], "|" o[i] "|"))
+				return 0
+		}
+		reason = why[k]
+		return 1
+	}
+	return 0
+}
+
+# Is each of these exit statuses one that says nothing: killed by a signal, not
+# found, endless?
+function broken(all,   i, m, o) {
+	m = split(all, o, /, /)
+	for (i = 1; i <= m; i++) {
+		sub(/^[0-9]+ /, "", o[i])
+		if (o[i] != "timeout" && !(o[i] ~ /^exit / && substr(o[i], 6) + 0 >= 124))
+			return 0
+	}
+	return 1
+}
+
+# The results of one file
+function read_results(f, name,   line, key) {
 	while ((getline line < f) > 0) {
 		split(line, w, FS)
 		key = w[1] FS w[5]
@@ -103,6 +142,16 @@ function suite(name, d,   f, line, k, i, o0, o2, k0, verdict, reason, tests, sam
 				nitems[name]++
 	}
 	close(f)
+}
+
+function suite(name, d,   f, line, k, i, key, o0, o2, ou, k0, verdict, tests, same, different, explained, failing, unpatched, sep, skipped, was_bad) {
+	was_bad = bad
+	bad = 0
+	split("", count); split("", runs); split("", order); split("", where); split("", what); split("", sum)
+	split("", known); split("", large); nkind = norder = 0; split("", kind); split("", iskind)
+	had[name] = 1
+	read_results(d "/results", name)
+	read_results(d "/unpatched/results", name)
 	f = d "/counters"
 	while ((getline line < f) > 0) {
 		split(line, w, FS)
@@ -114,25 +163,42 @@ function suite(name, d,   f, line, k, i, o0, o2, k0, verdict, reason, tests, sam
 	printf "%s\n  {\"suite\": %s, \"differences\": [", (n > 1 ? "," : ""), quote(name) > json
 	for (i = 1; i <= norder; i++) {
 		key = order[i]
+		if (!runs[where[key], 0] && runs[where[key], "u"])
+			continue
 		tests++
 		o0 = outcomes(key, 0, where[key]); k0 = kinds
 		o2 = outcomes(key, 2, where[key])
 		if (count[key, 0, "skip"] == runs[where[key], 0])
 			skipped++
-		if (k0 == 1 && kinds == 1 && !more_in_2(key, where[key])) {
+		ou = ""
+		if (runs[where[key], "u"]) {
+			ou = outcomes(key, "u", where[key])
+			unpatched++
+			if (more_in(0, "u", key, where[key]) && !listed(name, key, o0 ", " ou)) {
+				bad = 1
+				list = list sprintf("different: %s %s: %s; unpatched %s; with 0 %s: NOT EXPLAINED\n", name, where[key], what[key], ou, o0)
+			}
+			outcomes(key, 2, where[key])	# kinds of 2 again
+		}
+		if (what[key] == "exit status" && broken(o0 ", " o2) && !listed(name, key, o0 ", " o2)) {
+			bad = 1
+			list = list sprintf("failed: %s %s: with 0 %s; with 2 %s\n", name, where[key], o0, o2)
+		}
+		if (k0 == 1 && kinds == 1 && !more_in(2, 0, key, where[key])) {
 			same++
+			sub(/^[0-9]+ /, "", o0)
+			if (o0 ~ /^(ok|skip|xfail|missing)$/)
+				continue
+			failing++
+			list = list sprintf("fails with both: %s %s: %s: %s%s\n", name, where[key], what[key], o0, ou == "" ? "" : "; unpatched " ou)
+			fails = fails sprintf("%s\n    {\"item\": %s, \"test\": %s, \"outcome\": %s}", (fails == "" ? "" : ","), quote(where[key]), quote(what[key]), quote(o0))
 			continue
 		}
 		different++
 		verdict = reason = ""
-		for (k = 1; k <= denies; k++)
-			if (matches(name " " where[key] ": " what[key], deny[k])) {
-				verdict = "listed"
-				reason = why[k]
-				used[k]++
-				break
-			}
-		if (verdict == "" && k0 > 1 && !more_in_2(key, where[key])) {
+		if (listed(name, key, o0 ", " o2))
+			verdict = "listed"
+		if (verdict == "" && k0 > 1 && !more_in(2, 0, key, where[key])) {
 			verdict = "flaky"
 			reason = "differs between runs with 0"
 		}
@@ -152,8 +218,10 @@ function suite(name, d,   f, line, k, i, o0, o2, k0, verdict, reason, tests, sam
 			sep, quote(where[key]), quote(what[key]), quote(verdict), quote(o0), quote(o2), quote(reason) > json
 		sep = ","
 	}
-	printf "],\n   \"tests\": %d, \"same\": %d, \"different\": %d, \"explained\": %d, \"skipped_with_0\": %d,\n   \"programs\": %d, \"async_forks\": %d, \"forks\": %d, \"async_forks_with_0\": %d,\n   \"counters\": {",
-		tests, same, different, explained, skipped, nitems[name], sum[2, "session_start"], sum[2, "processes"], sum[0, "session_start"] > json
+	printf "],\n   \"failing\": [%s", fails > json
+	fails = ""
+	printf "],\n   \"tests\": %d, \"same\": %d, \"different\": %d, \"explained\": %d, \"skipped_with_0\": %d, \"compared_with_unpatched\": %d,\n   \"programs\": %d, \"async_forks\": %d, \"forks\": %d, \"async_forks_with_0\": %d,\n   \"counters\": {",
+		tests, same, different, explained, skipped, unpatched, nitems[name], sum[2, "session_start"], sum[2, "processes"], sum[0, "session_start"] > json
 	sep = ""
 	for (k in sum) {
 		split(k, w, SUBSEP)
@@ -181,10 +249,14 @@ function suite(name, d,   f, line, k, i, o0, o2, k0, verdict, reason, tests, sam
 		problem = "no results"
 	if (problem == "" && sum[0, "session_start"] > 0)
 		problem = sum[0, "session_start"] " asynchronous forks with 0"
+	if (problem == "" && sum[2, "session_start"] + 0 == 0)
+		problem = "no asynchronous fork with 2"
 	if (problem != "") {
 		bad = 1
 		list = list sprintf("failed: %s: %s\n", name, problem)
 	}
 	printf "], \"problem\": %s}", problem == "" ? "null" : quote(problem) > json
-	printf row, name, tests + 0, same + 0, different + 0, explained + 0, sum[2, "session_start"] + 0
+	printf row, name, tests + 0, same + 0, different + 0, explained + 0, failing + 0, sum[2, "session_start"] + 0
+	verdicts = verdicts (bad ? "not ok" : "ok") " - " name "\n"
+	bad = bad || was_bad
 }

@@ -1,7 +1,8 @@
 #!/usr/bin/awk -f
 # The results in the output of one program, a line each: outcome, tab, test.
-# Reads KTAP, TAP (a line that sums up the ones above it is not a test) and what
-# Redis' runtest prints; the exit status is one more, from -v rc=N.
+# Reads KTAP, TAP (an "ok" that sums up the lines above it is not a test) and what
+# Redis' runtest prints; a plan that is not met and, from -v rc=N, the exit status
+# are one more each.
 # Numbers that change from run to run (addresses, process ids) become N.
 
 function put(outcome, name) {
@@ -25,7 +26,8 @@ function put(outcome, name) {
 	depth = RLENGTH
 	sums_up = (previous > depth)
 	previous = depth
-	if (sums_up)
+	ran[depth]++
+	if (sums_up && !/^ *not ok/)
 		next
 	line = substr($0, depth + 1)
 	outcome = line ~ /^not/ ? "not ok" : "ok"
@@ -44,6 +46,11 @@ function put(outcome, name) {
 	put(outcome, line)
 }
 
+/^ *1\.\.[0-9]+/ {
+	match($0, /^ */)
+	planned[RLENGTH] += substr($0, RLENGTH + 4)
+}
+
 /^Bail out!/ { put("not ok", "bail out") }
 
 # [ok]: name (12 ms), [err]: name in tests/...
@@ -58,4 +65,9 @@ plain ~ /^\[(ok|err|exception|timeout|ignore|skip)\]: / {
 	put(outcome == "ok" ? "ok" : outcome ~ /ignore|skip/ ? "skip" : "not ok", plain)
 }
 
-END { print (rc == 0 ? "ok" : rc == 4 ? "skip" : rc == 137 ? "timeout" : "exit " rc) "\texit status" }
+END {
+	for (depth in planned)
+		if (planned[depth] != ran[depth] + 0)
+			put("not ok", "plan")
+	print (rc == 0 ? "ok" : rc == 4 ? "skip" : rc == 137 ? "timeout" : "exit " rc) "\texit status"
+}
