@@ -20,6 +20,11 @@ pub struct Client<S = UnixStream> {
 }
 
 impl Client {
+    /// Connects to the server that listens on `socket`.
+    ///
+    /// # Errors
+    ///
+    /// Those of `connect()`.
     pub fn connect(socket: &Path) -> Result<Self> {
         let stream = UnixStream::connect(socket)
             .with_context(|| format!("cannot connect to {}", socket.display()))?;
@@ -35,11 +40,16 @@ impl<S: Read + Write> Client<S> {
         }
     }
 
-    /// Sends one command and waits for its reply.
+    /// Sends one command and waits for its reply, as text; nil is an empty one.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`send()`](Self::send) and [`reply()`](Self::reply).
     pub fn command(&mut self, arguments: &[&str]) -> Result<String> {
         self.push(arguments.iter().map(|argument| argument.as_bytes()));
         self.send()?;
-        self.reply().with_context(|| arguments.join(" "))
+        let reply = self.reply().with_context(|| arguments.join(" "))?;
+        Ok(String::from_utf8_lossy(&reply.unwrap_or_default()).into_owned())
     }
 
     /// Adds a command to those that [`send()`](Self::send) sends.
@@ -54,34 +64,44 @@ impl<S: Read + Write> Client<S> {
         }
     }
 
+    /// Sends what was pushed.
+    ///
+    /// # Errors
+    ///
+    /// Those of `write()`.
     pub fn send(&mut self) -> Result<()> {
         self.stream.get_mut().write_all(&self.out)?;
         self.out.clear();
         Ok(())
     }
 
-    /// Waits for one reply. An error reply is an error; nil is an empty text.
-    pub fn reply(&mut self) -> Result<String> {
+    /// Waits for one reply; none is nil.
+    ///
+    /// # Errors
+    ///
+    /// An error reply, a reply that is an array, or that the connection has ended.
+    pub fn reply(&mut self) -> Result<Option<Vec<u8>>> {
         let mut line = Vec::new();
         self.stream.read_until(b'\n', &mut line)?;
         if !line.ends_with(b"\r\n") {
             bail!("the server closed the connection");
         }
-        let line = String::from_utf8_lossy(&line[..line.len() - 2]).into_owned();
-        let Some((kind, rest)) = line.split_at_checked(1) else {
+        line.truncate(line.len() - 2);
+        let text = String::from_utf8_lossy(&line);
+        let Some((kind, rest)) = text.split_at_checked(1) else {
             bail!("an empty reply");
         };
         match kind {
-            "+" | ":" => Ok(rest.to_owned()),
+            "+" | ":" => Ok(Some(rest.into())),
             "-" => bail!("{rest}"),
-            "$" if rest == "-1" => Ok(String::new()),
+            "$" if rest == "-1" => Ok(None),
             "$" => {
-                let mut text = vec![0; rest.parse::<usize>()? + 2];
-                self.stream.read_exact(&mut text)?;
-                text.truncate(text.len() - 2);
-                Ok(String::from_utf8_lossy(&text).into_owned())
+                let mut bytes = vec![0; rest.parse::<usize>()? + 2];
+                self.stream.read_exact(&mut bytes)?;
+                bytes.truncate(bytes.len() - 2);
+                Ok(Some(bytes))
             }
-            _ => bail!("a reply this client does not know: {line}"),
+            _ => bail!("a reply this client does not know: {text}"),
         }
     }
 }
@@ -111,8 +131,11 @@ mod tests {
     fn decodes() {
         let mut client =
             client("+OK\r\n:12\r\n$4\r\na\r\nb\r\n$-1\r\n$0\r\n\r\n-ERR no\r\n*1\r\n+half");
-        for expected in ["OK", "12", "a\r\nb", "", ""] {
-            assert_eq!(client.reply().unwrap(), expected);
+        for expected in [Some("OK"), Some("12"), Some("a\r\nb"), None, Some("")] {
+            assert_eq!(
+                client.reply().unwrap().as_deref(),
+                expected.map(str::as_bytes)
+            );
         }
         for expected in [
             "ERR no",

@@ -275,7 +275,7 @@ impl Writer {
                 start = if ready > due { due } else { Instant::now() };
             }
             self.client.send()?;
-            if self.client.reply().context("SET")? != "OK" {
+            if self.client.reply().context("SET")?.as_deref() != Some(b"OK") {
                 bail!("SET was not answered with OK");
             }
             ready = Instant::now();
