@@ -320,6 +320,7 @@ fn bench_redis_default() {
         assert!(json["used_memory_bytes"].as_u64().unwrap() >= 16 << 20);
         let saves = json["saves"].as_array().unwrap();
         assert_eq!(saves.len(), 2);
+        let mut before = vec![0; 4];
         for save in saves {
             assert!(save["fork_us"].as_u64().unwrap() > 0);
             assert!(
@@ -327,9 +328,16 @@ fn bench_redis_default() {
                 "clients write during the snapshot"
             );
             assert!(save["outside"]["count"].as_u64().unwrap() > 0);
+            let cuts = save["cuts"].as_array().unwrap();
+            assert_eq!(cuts.len(), before.len());
+            for (cut, before) in cuts.iter().zip(&mut before) {
+                let number = |name| cut[name].as_u64().unwrap();
+                assert!((number("answered")..=number("sent")).contains(&number("included")));
+                // A snapshot without news proves little.
+                assert!(number("included") > *before);
+                *before = number("included");
+            }
         }
-        // Without writes between them two saves would have one digest, and prove little.
-        assert_ne!(saves[0]["digest_at_fork"], saves[1]["digest_at_fork"]);
         assert_eq!(
             fs::read_dir(directory.path()).unwrap().count(),
             1,
@@ -344,20 +352,44 @@ fn a_snapshot_that_differs_is_found() {
     if !has_redis() {
         return;
     }
-    let directory = tempfile::tempdir().unwrap();
-    // The second server loads nothing.
-    let forgetful = server(
-        directory.path(),
-        "case $1 in */second.conf) exec redis-server \"$@\" --dbfilename other.rdb;; *) exec redis-server \"$@\";; esac",
-    );
-    let output = run(&small(
-        directory.path(),
-        "2",
-        &["--server", forgetful.to_str().unwrap()],
-    ));
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
-    assert!(stdout(&output).contains("DIFFERS from the data at the fork"));
-    assert!(stdout(&output).ends_with("exact: 0 of 2 snapshots equal the data at the fork\n"));
+    // The second server loads nothing; the first save again; the save without one key.
+    for (second, exact, reason) in [
+        (
+            "exec redis-server \"$@\" --dbfilename no.rdb",
+            0,
+            "key 0 is missing; and",
+        ),
+        (
+            "cd ${1%/*} && cp -n dump.rdb keep.rdb; exec redis-server \"$@\" --dbfilename keep.rdb",
+            1,
+            "was answered",
+        ),
+        (
+            "redis-server $1 --unixsocket ${1%.conf}.tmp >/dev/null & \
+             until redis-cli -s ${1%.conf}.tmp DEL key:000000000003 2>&1 | grep -qx 1; do :; done; \
+             redis-cli -s ${1%.conf}.tmp SHUTDOWN SAVE; wait; exec redis-server \"$@\"",
+            0,
+            "key 3 is missing",
+        ),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let script =
+            format!("case $1 in */second.conf) {second};; *) exec redis-server \"$@\";; esac");
+        let server = server(directory.path(), &script);
+        let output = run(&small(
+            directory.path(),
+            "2",
+            &["--server", server.to_str().unwrap()],
+        ));
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let text = stdout(&output);
+        let differs = text
+            .lines()
+            .find(|line| line.contains("DIFFERS from the data at the fork: "));
+        assert!(differs.unwrap().contains(reason), "{text}");
+        let last = format!("exact: {exact} of 2 snapshots equal the data at the fork\n");
+        assert!(text.ends_with(&last), "{text}");
+    }
 }
 
 #[test]

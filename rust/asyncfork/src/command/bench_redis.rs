@@ -6,15 +6,14 @@
 //! asynchronous forks by prctl; the sysctl `vm.async_pgtable` decides, save by save, whether it
 //! gets them.
 //!
-//! How a save is known to be exact: the clients stop, DEBUG DIGEST gives the digest of the data,
-//! and until BGSAVE has answered (so that the fork is over) the clients only write values that are
-//! there already. They meet the fork as any client would, but the data do not change; after that
-//! they write new values at once, while the copy runs. Then a second server loads the snapshot, and
-//! must have the same digest.
+//! How a save is known to be exact: the clients go on writing, with numbers, through the fork and
+//! the save. A second server loads the snapshot, and what it has must be what the clients had
+//! written at one instant of the BGSAVE command; [`crate::redis::History`] knows.
 
 mod record;
 
 use std::fs;
+use std::ops::Range;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -34,8 +33,10 @@ use crate::machine;
 use crate::machine::Machine;
 use crate::redis::Client;
 use crate::redis::Data;
+use crate::redis::History;
 use crate::redis::Info;
 use crate::redis::Load;
+use crate::redis::Outcome;
 use crate::redis::Phase;
 use crate::redis::Settings;
 use crate::report;
@@ -94,7 +95,7 @@ pub struct Options {
     rate: u32,
 
     /// Bytes per value
-    #[arg(long, value_name = "BYTES", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1 << 16))]
+    #[arg(long, value_name = "BYTES", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(Data::MIN_VALUE_SIZE as i64..=1 << 16))]
     value_size: u32,
 
     /// Seconds of load without a snapshot, measured before each snapshot
@@ -314,6 +315,8 @@ impl Options {
             sysctl,
             control,
             load,
+            data,
+            history: History::new(data.keys, self.clients.into()),
         };
         let mut saves: Vec<Save> = Vec::new();
         let total = self.saves as usize * self.modes.len();
@@ -353,24 +356,22 @@ struct Bench<'a> {
     sysctl: &'a Sysctl,
     control: Client,
     load: Load,
+    data: Data,
+    history: History,
 }
 
 impl Bench<'_> {
     fn save(&mut self, mode: Mode) -> Result<Save> {
         self.sysctl.set(mode)?;
+        self.load.set(Phase::Write)?;
+        interrupt::sleep(SETTLE)?;
         let (outside, outside_seconds) = self.outside()?;
 
-        // The data stand still from here until BGSAVE has answered.
-        self.load.pause()?;
-        let digest_at_fork = self.control.command(&["DEBUG", "DIGEST"])?;
-        self.load.set(Phase::Repeat)?;
-        interrupt::sleep(SETTLE)?;
         let before = asyncfork::counters().ok();
         self.load.take();
         let start = Instant::now();
         self.control.command(&["BGSAVE"])?;
-        let reply_us = start.elapsed().as_micros() as u64;
-        self.load.set(Phase::Write)?;
+        let bgsave = start..Instant::now();
         let info = loop {
             let info = Info::read(&mut self.control, "persistence")?;
             if info.text("rdb_bgsave_in_progress")? == "0" {
@@ -388,12 +389,13 @@ impl Bench<'_> {
                 info.text("rdb_last_bgsave_status")?
             );
         }
-        let start = Instant::now();
-        let digest_of_snapshot = self.digest_of_snapshot()?;
+        self.history.add(self.load.written());
+        let check = Instant::now();
+        let outcome = self.check_snapshot(&bgsave)?;
         Ok(Save {
             mode,
             fork_us: Info::read(&mut self.control, "stats")?.number("latest_fork_usec")?,
-            reply_us,
+            reply_us: (bgsave.end - bgsave.start).as_micros() as u64,
             snapshot_seconds,
             server_save_seconds: info.number("rdb_last_bgsave_time_sec")?,
             cow_bytes: info.number("rdb_last_cow_size")?,
@@ -401,30 +403,28 @@ impl Bench<'_> {
             outside,
             outside_seconds,
             counters,
-            digest_at_fork,
-            digest_of_snapshot,
-            check_seconds: start.elapsed().as_secs_f64(),
+            cuts: outcome.cuts,
+            difference: outcome.difference,
+            check_seconds: check.elapsed().as_secs_f64(),
         })
     }
 
-    /// Load without a snapshot, for the time asked for.
+    /// Load without a snapshot, for the time asked for: latencies, and seconds.
     fn outside(&mut self) -> Result<(Latencies, f64)> {
         if self.options.quiet == 0.0 {
             return Ok(Default::default());
         }
-        self.load.set(Phase::Write)?;
-        interrupt::sleep(SETTLE)?;
         self.load.take();
         let start = Instant::now();
         interrupt::sleep(Duration::from_secs_f64(self.options.quiet))?;
         Ok((self.load.take(), start.elapsed().as_secs_f64()))
     }
 
-    /// Loads the snapshot into a second server, for as long as its digest takes, and removes it.
-    fn digest_of_snapshot(&self) -> Result<String> {
+    /// Has a second server load the snapshot, for as long as it takes to read it, and removes it.
+    fn check_snapshot(&mut self, bgsave: &Range<Instant>) -> Result<Outcome> {
         let second = self.settings.start("second", false)?;
-        let digest = second.connect()?.command(&["DEBUG", "DIGEST"])?;
+        let contents = self.data.read(&mut second.connect()?)?;
         fs::remove_file(self.settings.snapshot())?;
-        Ok(digest)
+        Ok(self.history.check(&contents, bgsave))
     }
 }

@@ -1,15 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A Redis server of our own, a connection to it, and clients that write.
+//! A Redis server of our own, a connection to it, clients that write, and what becomes of that.
 
 mod client;
+mod data;
+mod history;
 mod info;
 mod load;
 mod server;
 
 pub use client::Client;
+pub use data::Data;
+pub use history::Cut;
+pub use history::History;
+pub use history::Outcome;
 pub use info::Info;
-pub use load::Data;
 pub use load::Load;
 pub use load::Phase;
 pub use server::Server;

@@ -98,8 +98,7 @@ impl Settings {
              appendonly no\n\
              rdbcompression {}\n\
              io-threads 1\n\
-             activedefrag no\n\
-             enable-debug-command yes\n",
+             activedefrag no\n",
             socket.display(),
             self.directory.display(),
             if self.compress { "yes" } else { "no" },

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::command::Mode;
 use crate::machine::Machine;
+use crate::redis::Cut;
 use crate::report::Latencies;
 use crate::report::median;
 use crate::report::table;
@@ -64,15 +65,17 @@ pub struct Save {
     pub outside_seconds: f64,
     /// The kernel's counters, from before BGSAVE until the save was over
     pub counters: Option<Counters>,
-    pub digest_at_fork: String,
-    pub digest_of_snapshot: String,
-    /// To load the snapshot and compute its digest
+    /// Where the snapshot ends, by client
+    pub cuts: Vec<Cut>,
+    /// Why the snapshot is not exact, if it is not
+    pub difference: Option<String>,
+    /// To load the snapshot, read it back and compare
     pub check_seconds: f64,
 }
 
 impl Save {
     pub fn is_exact(&self) -> bool {
-        self.digest_at_fork == self.digest_of_snapshot
+        self.difference.is_none()
     }
 
     /// What is wrong with how the save was made: asynchronously or not, as asked?
@@ -101,13 +104,10 @@ impl Save {
     }
 
     pub fn line(&self) -> String {
-        let outcome = match (self.is_exact(), self.misdone()) {
-            (false, _) => format!(
-                "DIFFERS from the data at the fork ({})",
-                self.digest_of_snapshot
-            ),
-            (true, Some(reason)) => format!("exact, but {reason}"),
-            (true, None) => "exact".into(),
+        let outcome = match (&self.difference, self.misdone()) {
+            (Some(difference), _) => format!("DIFFERS from the data at the fork: {difference}"),
+            (None, Some(reason)) => format!("exact, but {reason}"),
+            (None, None) => "exact".into(),
         };
         format!(
             "{:7}  fork {:>8}  snapshot {:5.1} s  SET p99 {:>8} max {:>8}  {outcome}",
@@ -318,8 +318,12 @@ mod tests {
             outside: latencies(&[20_000, 25_000]),
             outside_seconds: 1.0,
             counters: (!vmstat.is_empty()).then(|| Counters::parse(vmstat)),
-            digest_at_fork: "ab".into(),
-            digest_of_snapshot: "ab".into(),
+            cuts: vec![Cut {
+                answered: 1,
+                included: 2,
+                sent: 2,
+            }],
+            difference: None,
             check_seconds: 1.0,
         }
     }
@@ -395,9 +399,13 @@ mod tests {
         assert!(!good().verdict(Some(11.9)));
 
         let mut differs = good();
-        differs.saves[0].digest_of_snapshot = "cd".into();
+        differs.saves[0].difference = Some("key 3 is missing".into());
         assert!(!differs.verdict(None));
-        assert!(differs.saves[0].line().contains("DIFFERS"));
+        assert!(
+            differs.saves[0]
+                .line()
+                .ends_with("DIFFERS from the data at the fork: key 3 is missing")
+        );
     }
 
     #[test]

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the servers of the benchmark hold: values that tell who wrote them, and when.
+
+use anyhow::Result;
+use anyhow::bail;
+
+use super::Client;
+use super::Info;
+
+/// Commands sent before their replies are read.
+const BATCH: u64 = 256;
+/// Bytes of a value that are its sequence number.
+const SEQUENCE: usize = size_of::<u64>();
+
+/// `keys` values, each a function of its key and a sequence number; that is 0 until a client has
+/// written to the key.
+#[derive(Clone, Copy)]
+pub struct Data {
+    pub keys: u64,
+    /// Bytes per value
+    value_size: usize,
+}
+
+/// What a server has under one key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// The value with this sequence number, whole
+    Whole(u64),
+    Missing,
+    /// A value that was never written to this key
+    Foreign,
+}
+
+/// What a server has.
+pub struct Contents {
+    /// Number of keys, whichever they are
+    pub size: u64,
+    /// By key
+    pub values: Vec<Value>,
+}
+
+impl Data {
+    /// Bytes of the smallest value: a sequence number, and as much that depends on the key.
+    pub const MIN_VALUE_SIZE: usize = 2 * SEQUENCE;
+
+    /// No keys yet. Values have `value_size` bytes, at least
+    /// [`MIN_VALUE_SIZE`](Self::MIN_VALUE_SIZE).
+    pub fn new(value_size: usize) -> Self {
+        Self {
+            keys: 0,
+            value_size,
+        }
+    }
+
+    /// Writes values until the server uses `bytes` of memory. `progress` is told the bytes used so
+    /// far.
+    ///
+    /// # Errors
+    ///
+    /// Those of the connection and of the server.
+    pub fn fill(
+        client: &mut Client,
+        bytes: u64,
+        value_size: usize,
+        mut progress: impl FnMut(u64),
+    ) -> Result<Self> {
+        let mut data = Self::new(value_size);
+        loop {
+            let used = Info::read(client, "memory")?.number("used_memory")?;
+            progress(used);
+            if used >= bytes {
+                return Ok(data);
+            }
+            for key in data.keys..data.keys + BATCH {
+                data.push_set(client, key, 0);
+            }
+            client.send()?;
+            for _ in 0..BATCH {
+                client.reply()?;
+            }
+            data.keys += BATCH;
+        }
+    }
+
+    /// Reads every key of a server.
+    ///
+    /// # Errors
+    ///
+    /// Those of the connection and of the server. What the server has is none.
+    pub fn read(&self, client: &mut Client) -> Result<Contents> {
+        let size = client.command(&["DBSIZE"])?;
+        let Ok(size) = size.parse() else {
+            bail!("DBSIZE was answered with {size}");
+        };
+        let mut values = Vec::with_capacity(self.keys as usize);
+        while (values.len() as u64) < self.keys {
+            let first = values.len() as u64;
+            let keys = first..self.keys.min(first + BATCH);
+            for key in keys.clone() {
+                client.push([b"GET".as_slice(), name(key).as_bytes()].into_iter());
+            }
+            client.send()?;
+            for key in keys {
+                values.push(self.identify(key, client.reply()?.as_deref()));
+            }
+        }
+        Ok(Contents { size, values })
+    }
+
+    /// Has `client` send the SET of `key` with `sequence` next.
+    pub fn push_set(&self, client: &mut Client, key: u64, sequence: u64) {
+        let value = self.value(key, sequence);
+        client.push([b"SET".as_slice(), name(key).as_bytes(), &value].into_iter());
+    }
+
+    /// The value of `key` with `sequence`: the latter, and noise that is a function of both, so
+    /// that every page of it differs from every other and from zero.
+    fn value(&self, key: u64, sequence: u64) -> Vec<u8> {
+        let mut value = vec![0; self.value_size];
+        let (head, tail) = value.split_at_mut(SEQUENCE);
+        head.copy_from_slice(&sequence.to_le_bytes());
+        let mut noise = Noise(key.wrapping_mul(0xd6e8_feb8_6659_fd93) ^ sequence);
+        for chunk in tail.chunks_mut(8) {
+            chunk.copy_from_slice(&noise.next().to_le_bytes()[..chunk.len()]);
+        }
+        value
+    }
+
+    /// What `bytes`, none if there are none, are as a value of `key`.
+    fn identify(&self, key: u64, bytes: Option<&[u8]>) -> Value {
+        let Some(bytes) = bytes else {
+            return Value::Missing;
+        };
+        match bytes.first_chunk().map(|head| u64::from_le_bytes(*head)) {
+            Some(sequence) if bytes == self.value(key, sequence) => Value::Whole(sequence),
+            _ => Value::Foreign,
+        }
+    }
+}
+
+fn name(key: u64) -> String {
+    format!("key:{key:012}")
+}
+
+/// splitmix64.
+pub struct Noise(pub u64);
+
+impl Noise {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_says_what_it_is() {
+        for size in [Data::MIN_VALUE_SIZE, 21, 1000] {
+            let data = Data::new(size);
+            let value = data.value(3, 7);
+            assert_eq!(value.len(), size);
+            assert_eq!(data.identify(3, Some(&value)), Value::Whole(7));
+            assert_eq!(data.identify(4, Some(&value)), Value::Foreign);
+            assert_eq!(data.identify(3, Some(&value[1..])), Value::Foreign);
+            assert_eq!(data.identify(3, Some(b"")), Value::Foreign);
+            assert_eq!(data.identify(3, None), Value::Missing);
+        }
+    }
+
+    #[test]
+    fn one_changed_byte_is_seen() {
+        let data = Data::new(100);
+        for byte in 0..100 {
+            let mut value = data.value(3, 7);
+            value[byte] ^= 1;
+            assert_eq!(data.identify(3, Some(&value)), Value::Foreign, "{byte}");
+        }
+        // Half of one value, half of the next: a page that was copied too late.
+        let (old, new) = (data.value(3, 7), data.value(3, 8));
+        let torn = [&old[..50], &new[50..]].concat();
+        assert_eq!(data.identify(3, Some(&torn)), Value::Foreign);
+    }
+}
