@@ -367,6 +367,7 @@ impl Bench<'_> {
         interrupt::sleep(SETTLE)?;
         let (outside, outside_seconds) = self.outside()?;
 
+        let used: u64 = Info::read(&mut self.control, "memory")?.number("used_memory")?;
         let before = asyncfork::counters().ok();
         self.load.take();
         let start = Instant::now();
@@ -402,6 +403,7 @@ impl Bench<'_> {
             inside,
             outside,
             outside_seconds,
+            data_ranges: used / record::RANGE,
             counters,
             cuts: outcome.cuts,
             difference: outcome.difference,

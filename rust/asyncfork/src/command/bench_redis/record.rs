@@ -3,6 +3,7 @@
 //! What `asyncfork bench redis` has measured: the JSON, the table, the verdict.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use asyncfork::Counters;
 use serde::Deserialize;
@@ -15,6 +16,12 @@ use crate::report::Latencies;
 use crate::report::median;
 use crate::report::table;
 use crate::report::time;
+
+/// Bytes of address space that are deferred, or not, as one: what a page table maps.
+pub const RANGE: u64 = 2 << 20;
+/// A save counts as asynchronous if at least this share of the ranges was deferred. Of the data set
+/// all can be; a process has a few more that cannot.
+const MIN_DEFERRED: f64 = 0.9;
 
 /// The JSON.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -63,6 +70,8 @@ pub struct Save {
     /// SETs without a snapshot, before it
     pub outside: Latencies,
     pub outside_seconds: f64,
+    /// As many ranges of [`RANGE`] bytes as the server's used_memory fills, before BGSAVE
+    pub data_ranges: u64,
     /// The kernel's counters, from before BGSAVE until the save was over
     pub counters: Option<Counters>,
     /// Where the snapshot ends, by client
@@ -73,14 +82,44 @@ pub struct Save {
     pub check_seconds: f64,
 }
 
+/// How much of what a save could have deferred it did defer, in ranges.
+#[derive(Clone, Copy)]
+struct Deferred {
+    deferred: u64,
+    /// What the kernel counted as deferred or copied in the call, or the data if they are more
+    all: u64,
+}
+
+impl Deferred {
+    fn share(self) -> f64 {
+        self.deferred as f64 / self.all.max(1) as f64
+    }
+}
+
+impl fmt::Display for Deferred {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} ranges deferred", self.deferred, self.all)
+    }
+}
+
 impl Save {
     pub fn is_exact(&self) -> bool {
         self.difference.is_none()
     }
 
+    /// None if the kernel counts nothing.
+    fn deferred(&self) -> Option<Deferred> {
+        let counters = self.counters.as_ref()?;
+        let deferred = counters.get("range_defer");
+        Some(Deferred {
+            deferred,
+            all: self.data_ranges.max(deferred + counters.get("range_sync")),
+        })
+    }
+
     /// What is wrong with how the save was made: asynchronously or not, as asked?
     pub fn misdone(&self) -> Option<String> {
-        let Some(counters) = &self.counters else {
+        let (Some(counters), Some(deferred)) = (&self.counters, self.deferred()) else {
             return (self.mode == Mode::Async).then(|| "the kernel counts nothing".into());
         };
         let sessions = counters.get("session_start");
@@ -99,6 +138,9 @@ impl Save {
                 "not asynchronous: session_start +{sessions} {}",
                 odd.join(" ")
             )),
+            Mode::Async if deferred.share() < MIN_DEFERRED => {
+                Some(format!("not asynchronous: only {deferred}"))
+            }
             _ => None,
         }
     }
@@ -107,7 +149,10 @@ impl Save {
         let outcome = match (&self.difference, self.misdone()) {
             (Some(difference), _) => format!("DIFFERS from the data at the fork: {difference}"),
             (None, Some(reason)) => format!("exact, but {reason}"),
-            (None, None) => "exact".into(),
+            (None, None) => match self.deferred() {
+                Some(deferred) if self.mode == Mode::Async => format!("exact, {deferred}"),
+                _ => "exact".into(),
+            },
         };
         format!(
             "{:7}  fork {:>8}  snapshot {:5.1} s  SET p99 {:>8} max {:>8}  {outcome}",
@@ -283,7 +328,13 @@ impl Record {
             .collect();
         if !asked.is_empty() {
             let done = asked.iter().filter(|save| save.misdone().is_none()).count();
-            println!("asynchronous: {done} of {} snapshots", asked.len());
+            let shares = asked.iter().filter_map(|save| save.deferred());
+            println!(
+                "asynchronous: {done} of {} snapshots; deferred at least {:.1} % of the ranges, limit {:.0} %",
+                asked.len(),
+                shares.map(Deferred::share).fold(1.0, f64::min) * 100.0,
+                MIN_DEFERRED * 100.0
+            );
         }
         good &= self.saves.iter().all(|save| save.misdone().is_none());
         let exact = self.saves.iter().filter(|save| save.is_exact()).count();
@@ -317,6 +368,7 @@ mod tests {
             inside: latencies(&[20_000, 30_000, fork_us * 1000]),
             outside: latencies(&[20_000, 25_000]),
             outside_seconds: 1.0,
+            data_ranges: 512,
             counters: (!vmstat.is_empty()).then(|| Counters::parse(vmstat)),
             cuts: vec![Cut {
                 answered: 1,
@@ -424,5 +476,32 @@ mod tests {
                 .ends_with("fallback_pinned +1")
         );
         assert!(!record(vec![save(Mode::Async, 300, &fallback)]).verdict(None));
+    }
+    #[test]
+    fn nearly_all_must_be_deferred() {
+        let of = |deferred: u64, sync: u64| {
+            let vmstat = format!(
+                "async_pgtable_session_start 1\nasync_pgtable_range_defer {deferred}\n\
+                 async_pgtable_range_sync {sync}\n"
+            );
+            save(Mode::Async, 300, &vmstat)
+        };
+        for (deferred, sync) in [(512, 0), (530, 4), (461, 51), (534, 59)] {
+            assert_eq!(of(deferred, sync).misdone(), None, "{deferred}, {sync}");
+        }
+        // Of the 512 ranges of the data: one; not enough; enough, but too many in the call.
+        for (deferred, sync, all) in [(1, 0, 512), (1, 533, 534), (460, 0, 512), (512, 57, 569)] {
+            let few = of(deferred, sync);
+            assert_eq!(
+                few.misdone().unwrap(),
+                format!("not asynchronous: only {deferred} of {all} ranges deferred")
+            );
+            assert!(!record(vec![few]).verdict(None));
+        }
+        assert!(
+            of(512, 0)
+                .line()
+                .ends_with("exact, 512 of 512 ranges deferred")
+        );
     }
 }
