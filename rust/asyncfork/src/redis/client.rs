@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! One connection to a server: commands out, replies in (RESP 2, without arrays).
+//! One connection to a server: commands out, replies in (RESP 2).
 
 use std::io::BufRead;
 use std::io::BufReader;
@@ -46,14 +46,15 @@ impl<S: Read + Write> Client<S> {
     ///
     /// Those of [`send()`](Self::send) and [`reply()`](Self::reply).
     pub fn command(&mut self, arguments: &[&str]) -> Result<String> {
-        self.push(arguments.iter().map(|argument| argument.as_bytes()));
+        let bytes: Vec<_> = arguments.iter().map(|text| text.as_bytes()).collect();
+        self.push(&bytes);
         self.send()?;
         let reply = self.reply().with_context(|| arguments.join(" "))?;
         Ok(String::from_utf8_lossy(&reply.unwrap_or_default()).into_owned())
     }
 
     /// Adds a command to those that [`send()`](Self::send) sends.
-    pub fn push<'a>(&mut self, arguments: impl ExactSizeIterator<Item = &'a [u8]>) {
+    pub fn push(&mut self, arguments: &[&[u8]]) {
         self.out
             .extend_from_slice(format!("*{}\r\n", arguments.len()).as_bytes());
         for argument in arguments {
@@ -75,11 +76,12 @@ impl<S: Read + Write> Client<S> {
         Ok(())
     }
 
-    /// Waits for one reply; none is nil.
+    /// Waits for one reply; none is nil. An array is its length, and each element is a reply of its
+    /// own after it.
     ///
     /// # Errors
     ///
-    /// An error reply, a reply that is an array, or that the connection has ended.
+    /// An error reply, one that is not RESP 2, or that the connection has ended.
     pub fn reply(&mut self) -> Result<Option<Vec<u8>>> {
         let mut line = Vec::new();
         self.stream.read_until(b'\n', &mut line)?;
@@ -92,7 +94,7 @@ impl<S: Read + Write> Client<S> {
             bail!("an empty reply");
         };
         match kind {
-            "+" | ":" => Ok(Some(rest.into())),
+            "+" | ":" | "*" => Ok(Some(rest.into())),
             "-" => bail!("{rest}"),
             "$" if rest == "-1" => Ok(None),
             "$" => {
@@ -120,7 +122,7 @@ mod tests {
     #[test]
     fn encodes() {
         let mut client = client("");
-        client.push([b"SET".as_slice(), b"k", b"\x00\r\n"].into_iter());
+        client.push(&[b"SET", b"k", b"\x00\r\n"]);
         assert_eq!(
             client.out,
             b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$3\r\n\x00\r\n\r\n"
@@ -130,8 +132,15 @@ mod tests {
     #[test]
     fn decodes() {
         let mut client =
-            client("+OK\r\n:12\r\n$4\r\na\r\nb\r\n$-1\r\n$0\r\n\r\n-ERR no\r\n*1\r\n+half");
-        for expected in [Some("OK"), Some("12"), Some("a\r\nb"), None, Some("")] {
+            client("+OK\r\n*1\r\n:12\r\n$4\r\na\r\nb\r\n$-1\r\n$0\r\n\r\n-ERR no\r\n%1\r\n+half");
+        for expected in [
+            Some("OK"),
+            Some("1"),
+            Some("12"),
+            Some("a\r\nb"),
+            None,
+            Some(""),
+        ] {
             assert_eq!(
                 client.reply().unwrap().as_deref(),
                 expected.map(str::as_bytes)
@@ -139,7 +148,7 @@ mod tests {
         }
         for expected in [
             "ERR no",
-            "a reply this client does not know: *1",
+            "a reply this client does not know: %1",
             "the server closed the connection",
         ] {
             assert_eq!(client.reply().unwrap_err().to_string(), expected);

@@ -2,6 +2,8 @@
 
 //! What the servers of the benchmark hold: values that tell who wrote them, and when.
 
+use std::iter;
+
 use anyhow::Result;
 use anyhow::bail;
 
@@ -93,15 +95,28 @@ impl Data {
         let Ok(size) = size.parse() else {
             bail!("DBSIZE was answered with {size}");
         };
-        let mut values = Vec::with_capacity(self.keys as usize);
-        while (values.len() as u64) < self.keys {
-            let first = values.len() as u64;
-            let keys = first..self.keys.min(first + BATCH);
-            for key in keys.clone() {
-                client.push([b"GET".as_slice(), name(key).as_bytes()].into_iter());
+        // The server looks one batch up while this reads the one before.
+        let batches = || (0..self.keys).step_by(BATCH as usize);
+        let batch = |first| first..self.keys.min(first + BATCH);
+        let mut asked = batches();
+        let mut ask = |client: &mut Client| {
+            if let Some(first) = asked.next() {
+                let names: Vec<_> = batch(first).map(name).collect();
+                let keys = names.iter().map(|name| name.as_bytes());
+                client.push(
+                    &iter::once(b"MGET".as_slice())
+                        .chain(keys)
+                        .collect::<Vec<_>>(),
+                );
             }
-            client.send()?;
-            for key in keys {
+            client.send()
+        };
+        ask(client)?;
+        let mut values = Vec::with_capacity(self.keys as usize);
+        for first in batches() {
+            ask(client)?;
+            client.reply()?;
+            for key in batch(first) {
                 values.push(self.identify(key, client.reply()?.as_deref()));
             }
         }
@@ -111,7 +126,7 @@ impl Data {
     /// Has `client` send the SET of `key` with `sequence` next.
     pub fn push_set(&self, client: &mut Client, key: u64, sequence: u64) {
         let value = self.value(key, sequence);
-        client.push([b"SET".as_slice(), name(key).as_bytes(), &value].into_iter());
+        client.push(&[b"SET", name(key).as_bytes(), &value]);
     }
 
     /// The value of `key` with `sequence`: the latter, and noise that is a function of both, so
