@@ -451,6 +451,8 @@ int main(int argc, char **argv)
 		bystander_in_child("hooks off", false);
 		return 0;
 	}
+	/* The children must not run either when we have run for long. */
+	put("/proc/sys/kernel/sched_rt_runtime_us", "-1");
 	put("/proc/sys/vm/max_map_count", "200000");
 	put("/proc/sys/vm/overcommit_memory", "1");
 	put("/sys/fs/cgroup/cgroup.subtree_control", "+memory");
