@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Children, and who looks at them.
+
+use crate::{
+    Actor, Hook, Life, Wrong,
+    page_tables::{Kind, Pte, ZERO, range_of, vas_of},
+    task::{Failure, Pc, Role},
+};
+
+impl Actor<'_> {
+    /// `async_pgtable_child_work()`
+    pub(super) fn child_work(&mut self) -> Option<()> {
+        let Role::Child(c) = self.role() else {
+            return None;
+        };
+        match self.task().pc {
+            Pc::Start => {
+                self.task_mut().pc = Pc::Act;
+                self.copy_all(c);
+            }
+            _ => {
+                if self.task().failed != Failure::None {
+                    self.s.children[c].killed = true;
+                }
+                self.finish();
+            }
+        }
+        Some(())
+    }
+
+    /// The child writes to its memory. It is complete, so nothing of this is new.
+    pub(super) fn child_write(&mut self, va: usize) -> Option<()> {
+        let Role::Child(c) = self.role() else {
+            return None;
+        };
+        let (mm, value) = (c + 1, self.my_value());
+        self.table_is_free(mm, range_of(va))?;
+        let pte = self.s.mms[mm].pte[va];
+        match pte.kind {
+            Kind::Migration => return None,
+            Kind::None | Kind::Marker => {}
+            Kind::Present => {
+                let shared = pte.page == ZERO || self.s.pages[usize::from(pte.page)].refs != 1;
+                let mut page = pte.page;
+                if shared {
+                    if let Some(old) = self.s.unmap(mm, va) {
+                        self.s.put(old);
+                    }
+                    page = self.s.alloc(value);
+                }
+                self.s.pages[usize::from(page)].exclusive = true;
+                self.s.pages[usize::from(page)].value = value;
+                self.s.mms[mm].pte[va] = Pte {
+                    page,
+                    write: true,
+                    ..pte
+                };
+                self.s.expected[c][va].value = Some(value);
+            }
+        }
+        self.finish();
+        Some(())
+    }
+
+    pub(super) fn kill(&mut self, c: usize) -> Option<()> {
+        self.born(c)?;
+        self.s.children[c].killed = true;
+        self.finish();
+        Some(())
+    }
+
+    /// Waits until there is a child, or will be none.
+    pub(super) fn born(&self, c: usize) -> Option<()> {
+        matches!(self.s.children[c].life, Life::Live | Life::Never).then_some(())
+    }
+
+    /// Is there a child whose address space can be had?
+    pub(super) fn has_mm(&self, c: usize) -> bool {
+        self.s.children[c].life == Life::Live && !self.s.children[c].left
+    }
+
+    /// A walk, or GUP, of somebody who looks at a child.
+    pub(super) fn look(&mut self, hook: Hook, c: usize, range: usize) -> Option<()> {
+        self.born(c)?;
+        match self.task().pc {
+            Pc::Start => {
+                if !self.has_mm(c) {
+                    self.finish();
+                    return Some(());
+                }
+                self.lock_read(c + 1)?;
+                self.s.children[c].users += 1;
+                self.task_mut().pc = Pc::Act;
+                if self.hook(hook) {
+                    self.pull(c, range as u8, range as u8 + 1);
+                }
+            }
+            _ => {
+                if self.task().failed == Failure::None {
+                    let hole = vas_of(range).any(|va| {
+                        self.s.expected[c][va].value.is_some()
+                            && self.s.mms[c + 1].pte[va].kind == Kind::None
+                    });
+                    if hole && !self.s.sessions[c].is_over() {
+                        self.wrong(Wrong::Hole);
+                    }
+                }
+                self.s.mms[c + 1].read -= 1;
+                self.s.children[c].users -= 1;
+                self.finish();
+            }
+        }
+        Some(())
+    }
+
+    /// Somebody locks the mapping of a child for writing, and changes it.
+    pub(super) fn change_child(&mut self, c: usize) -> Option<()> {
+        self.born(c)?;
+        match self.task().pc {
+            Pc::Start => {
+                if !self.has_mm(c) {
+                    self.finish();
+                    return Some(());
+                }
+                self.lock_write(c + 1)?;
+                self.s.children[c].users += 1;
+                self.task_mut().pc = Pc::Act;
+                if self.hook(Hook::VmaWrite) {
+                    self.pull(c, 0, self.model.ranges);
+                }
+            }
+            Pc::Act => {
+                if self.task().failed != Failure::Memory {
+                    self.s.children[c].changed = true;
+                }
+                self.task_mut().pc = Pc::Leave;
+            }
+            _ => {
+                self.s.mms[c + 1].write = 0;
+                self.s.children[c].users -= 1;
+                self.finish();
+            }
+        }
+        Some(())
+    }
+}

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The end of a parent.
+
+use crate::{
+    Actor, Hook, Mutation, Wrong,
+    page_tables::{CHILDREN, RANGES, vas_of},
+    task::{Pc, Role},
+};
+
+impl Actor<'_> {
+    /// `__async_pgtable_exit()` and `exit_mmap()`
+    pub(super) fn exit(&mut self) -> Option<()> {
+        match self.task().pc {
+            Pc::Start => {
+                let others = (0..self.model.tasks(self.s))
+                    .filter(|&other| other != self.t)
+                    .any(|other| {
+                        matches!(self.model.role(self.s, other), Role::Thread(_))
+                            && !self.model.is_done(self.s, other)
+                    });
+                if others {
+                    return None;
+                }
+                self.task_mut().slot = 0;
+                self.task_mut().a = 0;
+                if self.s.is_idle() {
+                    self.task_mut().pc = Pc::Leave;
+                } else if self.s.unstable {
+                    self.task_mut().pc = Pc::Flush;
+                } else {
+                    self.lock_read(0)?;
+                    self.task_mut().pc = Pc::Act;
+                    if self.hook(Hook::Exit) {
+                        self.push(0, self.model.ranges);
+                    }
+                }
+            }
+            Pc::Flush => {
+                if self.abort()? {
+                    self.task_mut().pc = Pc::Wait;
+                }
+            }
+            Pc::Act => {
+                self.s.mms[0].read -= 1;
+                self.task_mut().pc = Pc::Wait;
+            }
+            Pc::Wait => {
+                if !self.m(Mutation::ExitDoesNotWait) {
+                    for slot in 0..CHILDREN {
+                        if self.s.sessions[slot].present {
+                            self.s.sessions[slot].quiesce()?;
+                        }
+                    }
+                }
+                self.task_mut().pc = Pc::Leave;
+            }
+            _ => {
+                // exit_mmap() waits for the mmap_lock, which the reaper may have, but not for locks
+                // of VMAs, which pullers have.
+                let pullers = (self.s.tasks.iter())
+                    .filter(|task| task.is_in_parent())
+                    .count();
+                if usize::from(self.s.mms[0].read) != pullers {
+                    return None;
+                }
+                if pullers != 0 {
+                    self.wrong(Wrong::ParentGone);
+                }
+                for range in 0..RANGES {
+                    self.table_is_free(0, range)?;
+                }
+                self.s.take_down(0);
+                self.s.gone = true;
+                self.finish();
+            }
+        }
+        Some(())
+    }
+
+    /// `__oom_reap_task_mm()`
+    pub(super) fn reap(&mut self) -> Option<()> {
+        match self.task().pc {
+            Pc::Start => {
+                self.lock_read(0)?;
+                if self.s.gone {
+                    self.s.mms[0].read -= 1;
+                    self.finish();
+                    return Some(());
+                }
+                self.s.unstable = true;
+                self.task_mut().slot = 0;
+                self.task_mut().a = 0;
+                self.task_mut().pc = Pc::Wait;
+            }
+            Pc::Wait => {
+                if self.abort()? {
+                    self.task_mut().slot = 0;
+                    self.task_mut().cursor = 0;
+                    self.task_mut().pc = Pc::Act;
+                }
+            }
+            Pc::Act => {
+                let range = usize::from(self.task().cursor);
+                self.table_is_free(0, range)?;
+                vas_of(range).for_each(|va| self.gather(va));
+                self.task_mut().cursor += 1;
+                if self.task().cursor == self.model.ranges {
+                    self.task_mut().pc = Pc::Flush;
+                }
+            }
+            _ => {
+                self.s.flush_all();
+                self.free_gathered();
+                self.s.mms[0].read -= 1;
+                self.finish();
+            }
+        }
+        Some(())
+    }
+}

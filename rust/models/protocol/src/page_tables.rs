@@ -1,0 +1,364 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Page tables, pages, and the copy of one page table.
+//!
+//! Stands for `mm/async_pgtable.c`, `copy_pte_range_deferred()` and what page tables are changed by
+//! elsewhere. A page table has [`PTES`] entries, an address space [`RANGES`] tables.
+
+use crate::{
+    Actor, Hook, Mutation, State, Wrong,
+    task::{Settle, Want},
+};
+
+/// Ranges of an address space.
+pub const RANGES: usize = 2;
+/// PTEs of a range.
+pub const PTES: usize = 2;
+/// Pages of an address space.
+pub const VAS: usize = RANGES * PTES;
+/// Pages of memory.
+pub const PAGES: usize = 12;
+/// The page of zeros that KSM puts in the place of others. Is not counted.
+pub const ZERO: u8 = 0xf;
+/// Children of the parent, and address spaces without it.
+pub const CHILDREN: usize = 2;
+/// Address spaces; the first one is the parent's.
+pub const MMS: usize = CHILDREN + 1;
+
+/// The range of an address.
+pub const fn range_of(va: usize) -> usize {
+    va / PTES
+}
+
+/// The addresses of a range.
+pub fn vas_of(range: usize) -> std::ops::Range<usize> {
+    range * PTES..(range + 1) * PTES
+}
+
+/// What a PTE is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Nothing.
+    #[default]
+    None,
+    /// A page.
+    Present,
+    /// A page that is being migrated.
+    Migration,
+    /// A guard.
+    Marker,
+}
+
+/// A PTE.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Pte {
+    /// What it is.
+    pub kind: Kind,
+    /// Number of the page, if there is one.
+    pub page: u8,
+    /// R/W.
+    pub write: bool,
+    /// Is it there for user space, or `PROT_NONE`? Stands for the key, too.
+    pub access: bool,
+    /// For checkpoints.
+    pub soft_dirty: bool,
+}
+
+impl Pte {
+    /// One that points to a page.
+    pub fn page(page: u8, write: bool) -> Self {
+        Self {
+            kind: Kind::Present,
+            page,
+            write,
+            access: true,
+            soft_dirty: true,
+        }
+    }
+
+    /// Does it count as a use of `page`?
+    pub fn uses(&self, page: u8) -> bool {
+        matches!(self.kind, Kind::Present | Kind::Migration) && self.page == page
+    }
+}
+
+/// A PMD entry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Pmd {
+    /// Nothing.
+    #[default]
+    None,
+    /// Points to a page table.
+    Table {
+        /// R/W.
+        write: bool,
+    },
+    /// A huge page; its parts are where the PTEs would be.
+    Leaf,
+}
+
+/// A page.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Page {
+    /// Number of uses. Without one it is free.
+    pub refs: u8,
+    /// What it contains.
+    pub value: u8,
+    /// Pins.
+    pub pins: u8,
+    /// `PageAnonExclusive()`
+    pub exclusive: bool,
+}
+
+/// An address space.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Mm {
+    /// The PMD entries.
+    pub pmd: [Pmd; RANGES],
+    /// The PTEs of all ranges.
+    pub pte: [Pte; VAS],
+    /// Locks of the page tables: 0, or the task that has it and 1.
+    pub ptl: [u8; RANGES],
+    /// Locks of the PMD entries.
+    pub pmd_lock: [u8; RANGES],
+    /// The mmap_lock and the lock of the one VMA, for writing.
+    pub write: u8,
+    /// The same for reading: how many.
+    pub read: u8,
+    /// `ksm_zero_pages`
+    pub zero_pages: u8,
+}
+
+impl Mm {
+    /// Is the entry of a range protected?
+    pub fn is_protected(&self, range: usize) -> bool {
+        self.pmd[range] == Pmd::Table { write: false }
+    }
+
+    /// `pmdp_table_mkwrite()`
+    pub fn mkwrite(&mut self, range: usize) {
+        if let Pmd::Table { write } = &mut self.pmd[range] {
+            *write = true;
+        }
+    }
+}
+
+impl State {
+    /// What a page contains.
+    pub fn value(&self, page: u8) -> u8 {
+        if page == ZERO {
+            0
+        } else {
+            self.pages[usize::from(page)].value
+        }
+    }
+
+    /// What is seen at an address, and `None` for nothing.
+    pub fn seen(&self, mm: usize, va: usize) -> Option<u8> {
+        let pte = self.mms[mm].pte[va];
+        match pte.kind {
+            Kind::Present | Kind::Migration => Some(self.value(pte.page)),
+            Kind::None | Kind::Marker => None,
+        }
+    }
+
+    /// A new page, with one use.
+    pub fn alloc(&mut self, value: u8) -> u8 {
+        let free = self.pages.iter().position(|page| page.refs == 0);
+        let free = free.expect("PAGES is enough");
+        self.pages[free] = Page {
+            refs: 1,
+            value,
+            pins: 0,
+            exclusive: true,
+        };
+        free as u8
+    }
+
+    /// One more use.
+    pub fn get(&mut self, page: u8) {
+        if page != ZERO {
+            self.pages[usize::from(page)].refs += 1;
+        }
+    }
+
+    /// One use less. The last one frees the page.
+    pub fn put(&mut self, page: u8) {
+        if page == ZERO {
+            return;
+        }
+        let page = &mut self.pages[usize::from(page)];
+        match page.refs {
+            0 => self.wrong = self.wrong.or(Some(Wrong::FreedTwice)),
+            1 => *page = Page::default(),
+            _ => page.refs -= 1,
+        }
+    }
+
+    /// Writes to a page that the parent has at `va`.
+    pub fn parent_writes(&mut self, va: usize, page: u8, value: u8) {
+        self.pages[usize::from(page)].value = value;
+        let pte = self.mms[0].pte[va];
+        // If the page is just being unmapped, it is as if this had come before.
+        if matches!(pte.kind, Kind::Present | Kind::Migration) {
+            self.memory[va] = value;
+        }
+    }
+
+    /// Unmaps an address, and returns the page, still in use.
+    pub fn unmap(&mut self, mm: usize, va: usize) -> Option<u8> {
+        let pte = std::mem::take(&mut self.mms[mm].pte[va]);
+        if pte.kind == Kind::Present && pte.page == ZERO {
+            self.mms[mm].zero_pages = self.mms[mm].zero_pages.wrapping_sub(1);
+        }
+        matches!(pte.kind, Kind::Present | Kind::Migration)
+            .then_some(pte.page)
+            .filter(|&page| page != ZERO)
+    }
+}
+
+impl Actor<'_> {
+    /// Takes the lock of a page table, for one step.
+    pub(crate) fn table_is_free(&self, mm: usize, range: usize) -> Option<()> {
+        (self.s.mms[mm].ptl[range] == 0).then_some(())
+    }
+
+    /// `copy_pte_range_deferred()`, one PTE at a time. The range is claimed.
+    pub(crate) fn copy_step(&mut self, choice: u8) -> Option<()> {
+        let (c, range) = (self.task().session(), self.task().range());
+        let child = c + 1;
+        let me = self.me();
+        let held = self.s.mms[0].ptl[range] == me;
+        if choice == 1 {
+            // need_resched()
+            if !held || self.task().pushes() || self.task().at <= self.task().start {
+                return None;
+            }
+            self.unlock_tables();
+            self.give_back();
+            self.task_mut().settle = Settle::Claim;
+            return Some(());
+        }
+
+        if !held {
+            self.table_is_free(0, range)?;
+            self.table_is_free(child, range)?;
+            self.s.mms[0].ptl[range] = me;
+            self.s.mms[child].ptl[range] = me;
+            let resume = self.s.mms[child].pmd[range] != Pmd::None;
+            self.s.mms[child].pmd[range] = Pmd::Table { write: true };
+            let again = self.m(Mutation::ResumedCopyCopiesTwice);
+            let task = self.task_mut();
+            task.resume = resume && !again;
+            if again {
+                task.at = 0;
+            }
+            task.start = task.at;
+        }
+        if self.s.gone {
+            self.wrong(Wrong::ParentGone);
+        }
+        if self.s.children[c].gone {
+            self.wrong(Wrong::ChildGone);
+        }
+        if self.s.children[c].changed {
+            self.wrong(Wrong::ChildChanged);
+        }
+        // WARN_ON_ONCE() in async_pgtable_copy_range()
+        if self.s.cut[range] || !matches!(self.s.mms[0].pmd[range], Pmd::Table { .. }) {
+            self.wrong(Wrong::MappingChanged);
+        }
+
+        let va = range * PTES + usize::from(self.task().at);
+        match self.copy_pte(child, va) {
+            Want::Nothing => {}
+            want => {
+                self.unlock_tables();
+                self.give_back();
+                let task = self.task_mut();
+                task.want = want;
+                task.settle = if want == Want::Migration {
+                    Settle::Migration
+                } else {
+                    Settle::Claim
+                };
+                return Some(());
+            }
+        }
+        self.task_mut().at += 1;
+        let half = self.m(Mutation::HalfACopyIsPublished);
+        if usize::from(self.task().at) < PTES && !half {
+            return Some(());
+        }
+
+        self.unlock_tables();
+        let unstable =
+            self.s.unstable && self.hook(Hook::Oom) && !self.m(Mutation::UnstableIgnored);
+        if unstable {
+            self.give_back();
+            self.task_mut().settle = Settle::Fail;
+        } else {
+            self.task_mut().settle = Settle::Publish;
+        }
+        Some(())
+    }
+
+    fn unlock_tables(&mut self) {
+        let (child, range) = (self.task().session() + 1, self.task().range());
+        self.s.mms[0].ptl[range] = 0;
+        self.s.mms[child].ptl[range] = 0;
+    }
+
+    /// Copies a PTE, or says what it wants for that.
+    fn copy_pte(&mut self, child: usize, va: usize) -> Want {
+        let old = self.s.mms[child].pte[va];
+        if self.task().resume && old.kind != Kind::None {
+            return Want::Nothing;
+        }
+        let pte = self.s.mms[0].pte[va];
+        match pte.kind {
+            Kind::None => return Want::Nothing,
+            Kind::Marker => {}
+            Kind::Migration if self.hook(Hook::Migration) => return Want::Migration,
+            Kind::Migration => self.s.get(pte.page),
+            Kind::Present if self.must_copy_page(pte.page) => {
+                if self.task().want != Want::Folio {
+                    return Want::Folio;
+                }
+                self.task_mut().want = Want::Nothing;
+                let page = self.s.alloc(self.s.value(pte.page));
+                self.s.mms[child].pte[va] = Pte { page, ..pte };
+                return Want::Nothing;
+            }
+            Kind::Present => {}
+        }
+        if old.kind != Kind::None {
+            self.wrong(Wrong::CopiedTwice);
+        }
+        self.s.share(child, va);
+        Want::Nothing
+    }
+
+    fn must_copy_page(&self, page: u8) -> bool {
+        !self.m(Mutation::PinsIgnored)
+            && page != ZERO
+            && self.s.has_pins
+            && self.s.pages[usize::from(page)].pins != 0
+    }
+}
+
+impl State {
+    /// `copy_present_ptes()`: the child gets the parent's page, which is read-only from now on.
+    pub fn share(&mut self, child: usize, va: usize) {
+        let pte = &mut self.mms[0].pte[va];
+        if pte.kind == Kind::Present {
+            pte.write = false;
+        }
+        let pte = *pte;
+        self.mms[child].pte[va] = pte;
+        if pte.kind == Kind::Present && pte.page != ZERO {
+            self.pages[usize::from(pte.page)].exclusive = false;
+            self.get(pte.page);
+        }
+    }
+}
