@@ -35,7 +35,7 @@ check: ## what needs no kernel build: shell scripts, host tests, check-sync, che
 check-hooks: ## every hook, disabled, is missed by some selftest (5 minutes)
 	@tools/check-hooks
 
-check-models: ## models of the Rust core, and the planted bugs they must find (10 minutes)
+check-models: ## models of the Rust core and of the page tables, and the planted bugs they must find (15 minutes)
 	@tools/check-models
 
 check-litmus: ## hand-overs between Rust, C and CPUs under the kernel's memory model
