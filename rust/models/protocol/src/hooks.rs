@@ -78,6 +78,12 @@ impl Actor<'_> {
         Some(())
     }
 
+    /// Unlocks the parent's mapping, which was locked for reading, and ends the operation.
+    fn unlock_and_finish(&mut self) {
+        self.s.mms[0].read -= 1;
+        self.finish();
+    }
+
     /// Not killable: who is killed goes on, and gives up at the next operation.
     pub(crate) fn lock_write(&mut self, mm: usize) -> Option<()> {
         if self.s.mms[mm].write != 0 || self.s.mms[mm].read != 0 {

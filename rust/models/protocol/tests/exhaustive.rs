@@ -46,27 +46,27 @@ macro_rules! families {
 // What is ignored takes a quarter of a minute and more.
 families! {
     changes,
-    #[ignore = "long"]
+    #[ignore = "long: tools/check-models runs it"]
     collapse,
     devices,
     exits,
     failing_ranges,
     failures,
     holes,
-    #[ignore = "long"]
+    #[ignore = "long: tools/check-models runs it"]
     migration,
     migration_of_sessions,
-    #[ignore = "long"]
+    #[ignore = "long: tools/check-models runs it"]
     observed_sessions,
-    #[ignore = "long"]
+    #[ignore = "long: tools/check-models runs it"]
     pins,
     ranges,
-    #[ignore = "long"]
+    #[ignore = "long: tools/check-models runs it"]
     reaped,
     reaped_sessions,
-    #[ignore = "long"]
+    #[ignore = "long: tools/check-models runs it"]
     sessions,
-    #[ignore = "long"]
+    #[ignore = "long: tools/check-models runs it"]
     writes,
 }
 
@@ -79,14 +79,14 @@ fn the_reaper_need_not_be_noticed() {
 
 /// The same, with somebody who looks at the child.
 #[test]
-#[ignore = "long"]
+#[ignore = "long: tools/check-models runs it"]
 fn the_reaper_need_not_be_noticed_by_who_looks() {
     report(families::reaped(), Some(Mutation::UnstableIgnored));
 }
 
 /// The models are not small because they stop somewhere: each step of a task is in some execution.
 #[test]
-#[ignore = "long"]
+#[ignore = "long: tools/check-models runs it"]
 fn every_step_is_reached() {
     let small = [
         families::changes,

@@ -80,15 +80,24 @@ impl Actor<'_> {
         self.s.children[c].life == Life::Live && !self.s.children[c].left
     }
 
+    /// Waits until there is a child, or will be none. Ends the operation, and says so, if it has
+    /// just begun and there is no address space to be had.
+    fn is_in_vain(&mut self, c: usize) -> Option<bool> {
+        self.born(c)?;
+        let vain = self.task().pc == Pc::Start && !self.has_mm(c);
+        if vain {
+            self.finish();
+        }
+        Some(vain)
+    }
+
     /// A walk, or GUP, of somebody who looks at a child.
     pub(super) fn look(&mut self, hook: Hook, c: usize, range: usize) -> Option<()> {
-        self.born(c)?;
+        if self.is_in_vain(c)? {
+            return Some(());
+        }
         match self.task().pc {
             Pc::Start => {
-                if !self.has_mm(c) {
-                    self.finish();
-                    return Some(());
-                }
                 self.lock_read(c + 1)?;
                 self.s.children[c].users += 1;
                 self.task_mut().pc = Pc::Act;
@@ -116,13 +125,11 @@ impl Actor<'_> {
 
     /// Somebody locks the mapping of a child for writing, and changes it.
     pub(super) fn change_child(&mut self, c: usize) -> Option<()> {
-        self.born(c)?;
+        if self.is_in_vain(c)? {
+            return Some(());
+        }
         match self.task().pc {
             Pc::Start => {
-                if !self.has_mm(c) {
-                    self.finish();
-                    return Some(());
-                }
                 self.lock_write(c + 1)?;
                 self.s.children[c].users += 1;
                 self.task_mut().pc = Pc::Act;

@@ -14,8 +14,7 @@ impl Actor<'_> {
             Pc::Start => {
                 self.lock_read(0)?;
                 if self.s.detached || self.s.parent_is_dead() {
-                    self.s.mms[0].read -= 1;
-                    self.finish();
+                    self.unlock_and_finish();
                     return Some(());
                 }
                 self.task_mut().pc = Pc::Wait;

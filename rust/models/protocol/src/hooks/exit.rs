@@ -84,8 +84,7 @@ impl Actor<'_> {
             Pc::Start => {
                 self.lock_read(0)?;
                 if self.s.gone {
-                    self.s.mms[0].read -= 1;
-                    self.finish();
+                    self.unlock_and_finish();
                     return Some(());
                 }
                 self.s.unstable = true;
@@ -112,8 +111,7 @@ impl Actor<'_> {
             _ => {
                 self.s.flush_all();
                 self.free_gathered();
-                self.s.mms[0].read -= 1;
-                self.finish();
+                self.unlock_and_finish();
             }
         }
         Some(())

@@ -32,8 +32,7 @@ impl Actor<'_> {
                 self.lock_read(0)?;
                 if self.s.detached || self.s.parent_is_dead() || !self.accessible(va) {
                     // SIGSEGV, SIGBUS
-                    self.s.mms[0].read -= 1;
-                    self.finish();
+                    self.unlock_and_finish();
                 } else {
                     self.push_one(Hook::Fault, va);
                 }

@@ -15,8 +15,7 @@ impl Actor<'_> {
             Pc::Start => {
                 self.lock_read(0)?;
                 if self.s.detached || self.s.parent_is_dead() {
-                    self.s.mms[0].read -= 1;
-                    self.finish();
+                    self.unlock_and_finish();
                 } else {
                     self.push_one(Hook::Gup, va);
                     if self.task().pc == Pc::Wp {
@@ -34,11 +33,9 @@ impl Actor<'_> {
                 let pte = self.s.mms[0].pte[va];
                 if pte.kind == Kind::Present && pte.write {
                     self.s.parent_writes(va, pte.page, self.my_value());
-                    self.s.mms[0].read -= 1;
-                    self.finish();
+                    self.unlock_and_finish();
                 } else if !self.accessible(va) {
-                    self.s.mms[0].read -= 1;
-                    self.finish();
+                    self.unlock_and_finish();
                 } else {
                     self.task_mut().pc = Pc::Wp;
                 }
@@ -121,8 +118,7 @@ impl Actor<'_> {
             Pc::Slow => {
                 self.lock_read(0)?;
                 if self.s.detached || self.s.parent_is_dead() || !self.accessible(va) {
-                    self.s.mms[0].read -= 1;
-                    self.finish();
+                    self.unlock_and_finish();
                 } else if write {
                     // __async_pgtable_gup()
                     self.push_one(Hook::Gup, va);
@@ -151,8 +147,7 @@ impl Actor<'_> {
                     self.s.mms[0].read -= 1;
                     self.pinned();
                 } else if !self.accessible(va) {
-                    self.s.mms[0].read -= 1;
-                    self.finish();
+                    self.unlock_and_finish();
                 } else {
                     // faultin_page(), with FAULT_FLAG_WRITE or FAULT_FLAG_UNSHARE
                     self.push_one(Hook::Fault, va);
