@@ -38,6 +38,9 @@ check-hooks: ## every hook, disabled, is missed by some selftest (5 minutes)
 check-models: ## models of the Rust core and of the page tables, and the planted bugs they must find (15 minutes)
 	@tools/check-models
 
+check-planted: ## faults planted in the kernel are found by selftests (a build each)
+	@tools/check-planted
+
 check-litmus: ## hand-overs between Rust, C and CPUs under the kernel's memory model
 	@tools/check-litmus
 
@@ -102,4 +105,4 @@ clean: ## remove kernels, logs and host builds; keeps BUILD/linux
 clean-tree: ## remove BUILD/linux, unless it holds work that is not in patches/
 	@tools/clean --tree
 
-.PHONY: help deps demo test check check-hooks check-models check-litmus check-rust check-harness fuzz coverage kernel vm selftests parity soak bench cost fetch apply sync export check-sync check-series check-each clean clean-tree
+.PHONY: help deps demo test check check-hooks check-planted check-models check-litmus check-rust check-harness fuzz coverage kernel vm selftests parity soak bench cost fetch apply sync export check-sync check-series check-each clean clean-tree
