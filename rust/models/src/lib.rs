@@ -795,6 +795,10 @@ impl PageTables for Machine {
         assert_eq!(target.pending.swap(to, SeqCst), from, "accounted wrongly");
     }
 
+    fn is_dying(_: &Arc<Child>) -> bool {
+        false
+    }
+
     fn kill(targets: &[Option<Arc<Child>>], _: Error) {
         for target in targets.iter().flatten() {
             assert_eq!(target.killed.swap(1, SeqCst), 0, "killed twice");

@@ -68,6 +68,10 @@ impl PageTables for Set {
     }
 
     fn account(_: &(), _: usize, _: usize, _: usize) {}
+    fn is_dying(_: &()) -> bool {
+        false
+    }
+
     fn kill(_: &[Option<()>], _: Error) {}
     fn count(_: Event, _: usize) {}
     fn pause(_: &Parent) {}

@@ -48,6 +48,8 @@ struct World {
     copy_failures: Atomic<usize>,
     /// Is the task being killed?
     interrupted: Atomic<usize>,
+    /// Children that somebody else is killing, bit by bit.
+    dying: Atomic<usize>,
     /// Children that have been killed, bit by bit.
     killed: Atomic<usize>,
     /// How often somebody looked for children to kill.
@@ -66,6 +68,7 @@ impl World {
             alloc_failures: Atomic::new(0),
             copy_failures: Atomic::new(0),
             interrupted: Atomic::new(0),
+            dying: Atomic::new(0),
             killed: Atomic::new(0),
             kills: Atomic::new(0),
             pending: [const { Atomic::new(0) }; CHILDREN],
@@ -114,6 +117,7 @@ impl<const TEST: usize> Fake<TEST> {
         world.alloc_failures.store(0, Relaxed);
         world.copy_failures.store(0, Relaxed);
         world.interrupted.store(0, Relaxed);
+        world.dying.store(0, Relaxed);
         world.killed.store(0, Relaxed);
         world.kills.store(0, Relaxed);
         for pending in &world.pending {
@@ -140,6 +144,11 @@ impl<const TEST: usize> Fake<TEST> {
         Self::world()
             .interrupted
             .store(usize::from(interrupted), Relaxed);
+    }
+
+    /// Somebody else kills this child, which has yet to notice.
+    pub fn begin_to_kill(child: usize) {
+        Self::world().dying.store(1 << child, Relaxed);
     }
 
     /// Has this child been killed?
@@ -341,6 +350,10 @@ impl<const TEST: usize> PageTables for Fake<TEST> {
     fn account(target: &usize, from: usize, to: usize, _: usize) {
         let pending = &Self::world().pending[*target];
         pending.store(pending.load(Relaxed) + to - from, Relaxed);
+    }
+
+    fn is_dying(target: &usize) -> bool {
+        Self::world().dying.load(Relaxed) & (1 << target) != 0
     }
 
     fn kill(targets: &[Option<usize>], _: Error) {

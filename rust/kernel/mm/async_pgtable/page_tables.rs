@@ -147,6 +147,9 @@ pub trait Entry {
 ///     }
 ///
 ///     fn account(_: &(), _: usize, _: usize, _: usize) {}
+///     fn is_dying(_: &()) -> bool {
+///         false
+///     }
 ///     fn kill(_: &[Option<()>], _: Error) {}
 ///     fn count(_: Event, _: usize) {}
 ///     fn pause(_: &Arc<Parent>) {}
@@ -247,6 +250,10 @@ pub trait PageTables: Sized {
     /// Accounts for the fact that of `of` deferred ranges no longer `from` but `to` are pending.
     /// Does not sleep.
     fn account(target: &Self::Target, from: usize, to: usize, of: usize);
+
+    /// Is the process that runs on `target` being killed, so that it needs nothing any more? Does
+    /// not sleep.
+    fn is_dying(target: &Self::Target) -> bool;
 
     /// Kills the processes that run on `targets`, because of `why`. Does not sleep.
     fn kill(targets: &[Option<Self::Target>], why: Error);

@@ -226,6 +226,12 @@ impl<P: PageTables> Session<P> {
         }
     }
 
+    /// Is the child being killed? Then nobody needs what is pending.
+    pub(super) fn is_dying(&self) -> bool {
+        let ends = self.ends.lock();
+        ends.as_ref().is_some_and(|ends| P::is_dying(&ends.target))
+    }
+
     /// Everything is settled: let go of both sides. Called by the one who settled the last range,
     /// after that has been published.
     pub(super) fn complete(&self) {
@@ -284,7 +290,8 @@ impl<P: PageTables> Session<P> {
         P::kill(&[Some(self.let_go(ended))], why);
     }
 
-    /// Ends the session because the child is gone. When this returns, nobody copies to it.
+    /// Ends the session because the child is gone, or being killed. When this returns, nobody
+    /// copies to it.
     ///
     /// The parent's entries stay protected. That is lifted by its next write fault, or dropped
     /// with the entry.

@@ -125,6 +125,10 @@ impl<P: PageTables> Session<P> {
     ) -> Result {
         let mut cursor = start;
         while let Some(addr) = self.next(cursor, end) {
+            if self.is_dying() {
+                self.abandon();
+                break;
+            }
             if P::interrupted() && killable {
                 return Err(EINTR);
             }
@@ -185,6 +189,24 @@ mod tests {
     };
     use super::*;
     use crate::sync::Arc;
+
+    #[test]
+    fn does_not_copy_for_the_dying() -> Result {
+        Fake::<27>::reset();
+        let parent = Parent::<27>::new()?;
+        let dying = Fake::fork(&parent, 0, &[0, 1, 2])?.ok_or(EINVAL)?;
+        let living = Fake::fork(&parent, 1, &[0, 1, 2])?.ok_or(EINVAL)?;
+        Fake::push(&parent, 0)?;
+        Fake::<27>::begin_to_kill(0);
+        Fake::push(&parent, 1)?;
+        assert_eq!(parent.copy_of(0, 1), 0);
+        assert_eq!(parent.copy_of(1, 1), 2);
+        assert!(dying.is_over() && living.is_good());
+        assert_eq!(dying.copy_all(), Err(EFAULT));
+        assert_eq!(Fake::<27>::count_of(Event::SessionAbandon), 1);
+        assert_eq!(Fake::<27>::count_of(Event::RangeAbandon), 2);
+        living.copy_all()
+    }
 
     #[test]
     fn counts_who_settles() -> Result {

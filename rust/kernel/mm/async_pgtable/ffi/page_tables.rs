@@ -226,6 +226,11 @@ impl PageTables for Kernel {
         unsafe { bindings::async_pgtable_account(target.as_raw(), from, to, of) }
     }
 
+    fn is_dying(target: &ARef<Mm>) -> bool {
+        // SAFETY: The reference keeps the `mm_struct`.
+        unsafe { bindings::async_pgtable_is_dying(target.as_raw()) }
+    }
+
     fn kill(targets: &[Option<ARef<Mm>>], why: Error) {
         let mut mms = [ptr::null_mut(); MAX_SESSIONS];
         let mut nr = 0;
