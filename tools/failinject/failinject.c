@@ -7,7 +7,8 @@
  * pushes, in somebody who pulls. Whatever fails,
  * - the parent goes on with its own memory,
  * - clone3() fails, or the child is exact, or it is killed by SIGKILL,
- * - nothing is left behind when all have exited.
+ * - nothing is left behind when all have exited: less than half an object for
+ *   each failure, of everything that usage.h counts.
  *
  * First the allocations that the feature adds, or moves out of the call, fail
  * one by one: by the stack filter of the kernel's failure injection, so that
@@ -38,6 +39,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "usage.h"
+
 #ifndef CLONE_ASYNC_PGTABLE
 #define CLONE_ASYNC_PGTABLE	(1ULL << 38)
 #endif
@@ -46,17 +49,22 @@
 #define RANGE_SIZE	(2UL << 20)
 #define NR_RANGES	4UL
 #define SIZE		(NR_RANGES * RANGE_SIZE)
-#define NR_PAGES	(SIZE / PAGE)
+/* Of a range, these pages at its start are in use, and then one of so many. */
+#define DENSE_PAGES	64UL
+#define SPARSE		16UL
+#define NR_PAGES	(NR_RANGES * (DENSE_PAGES + (RANGE_SIZE / PAGE - DENSE_PAGES) / SPARSE))
 #define DEBUGFS		"/sys/kernel/debug/"
 #define HOLD_FILE	DEBUGFS "async_pgtable/hold"
 #define TIMES		1000000000L
-#define CGROUP		"/sys/fs/cgroup/failinject"
+#define CGROUP_DIR	"/sys/fs/cgroup/"
+#define CGROUP		CGROUP_DIR "failinject"
 
 #define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
 
-/* Leaks of less than this are noise: what other tasks do, and per-CPU caches. */
-#define SLACK_OBJECTS	20
-#define SLACK_KB	1024
+/* A row whose leak may be noise is done again: noise does not come each time. */
+#define MAX_BATCHES	3
+/* In a memory cgroup with a limit. */
+#define MEMCG_FORKS	8
 
 struct pin_longterm_test {
 	uint64_t addr;
@@ -83,8 +91,10 @@ struct row {
 	const char *what;
 	long runs, injected, exact, killed, refused, wrong, parent_wrong, leaked;
 	long session_fail, fallback_nomem;
-	bool must_hit;
-	char leak[160];
+	long tolerated;			/* in a batch */
+	struct noise noise;
+	unsigned int batches;
+	char leak[640];
 };
 
 struct shared {
@@ -97,7 +107,7 @@ static char *mem;
 static struct shared *shared;
 static unsigned int generation;
 static const char *torture;
-static unsigned int step_seconds = 8, repeat = 40;
+static unsigned int step_seconds = 8, repeat = 40, passes = 10;
 static bool bad;
 static int nth_fd, make_fd;
 static bool have_filter;
@@ -163,98 +173,83 @@ static long get_vmstat(const char *name)
  * What must be back where it was
  */
 
-static const char *const caches[] = {
-	"mm_struct", "vm_area_struct", "anon_vma", "anon_vma_chain", "task_struct",
-	"kmalloc-cg-8", "kmalloc-cg-16", "kmalloc-cg-32", "kmalloc-cg-64",
-	"kmalloc-cg-96", "kmalloc-cg-128", "kmalloc-cg-192", "kmalloc-cg-256",
-	"kmalloc-cg-512", "kmalloc-cg-1k", "kmalloc-64", "kmalloc-128", "kmalloc-256",
-};
+static bool own_group;
 
-struct usage {
-	long page_tables, anon_kb, slab_kb, swap_kb;
-	long objects[ARRAY_SIZE(caches)];
-};
+/* A memory cgroup for all that is done here. The rest of the system has none. */
+static void enter_group(void)
+{
+	mkdir("/sys/fs/cgroup", 0755);
+	try_put(CGROUP_DIR "cgroup.subtree_control", "+memory");
+	mkdir(CGROUP_DIR "failinject-main", 0755);
+	own_group = !access(CGROUP_DIR "failinject-main/memory.stat", R_OK) &&
+		    try_put(CGROUP_DIR "failinject-main/cgroup.procs", "0");
+}
 
 static void read_usage(struct usage *u)
 {
-	char line[256], key[64];
-	long v;
+	char path[128], text[1024], *dying;
 	FILE *f;
+	long v;
 
-	memset(u, 0, sizeof(*u));
-	/* Exited tasks are freed by RCU and workers. */
-	sync();
-	usleep(300000);
+	/* Drops what CPUs have of pages and of statistics, too. */
 	try_put("/proc/sys/vm/drop_caches", "3");
-	usleep(200000);
-	for (unsigned int i = 0; i < ARRAY_SIZE(caches); i++) {
-		char path[128];
-
-		/* Empty slabs that are kept count in SUnreclaim. */
-		snprintf(path, sizeof(path), "/sys/kernel/slab/%s/shrink", caches[i]);
+	for (unsigned int i = 0; i < nr_counters; i++) {
+		snprintf(path, sizeof(path), "/sys/kernel/slab/%s/shrink", usage_names[i]);
 		try_put(path, "1");
 	}
-	u->page_tables = get_vmstat("nr_page_table_pages");
-	f = fopen("/proc/meminfo", "re");
-	while (f && fgets(line, sizeof(line), f)) {
-		if (sscanf(line, "%63[^:]: %ld", key, &v) != 2)
-			continue;
-		if (!strcmp(key, "AnonPages"))
-			u->anon_kb = v;
-		else if (!strcmp(key, "SUnreclaim"))
-			u->slab_kb = v;
-		else if (!strcmp(key, "SwapTotal"))
-			u->swap_kb += v;
-		else if (!strcmp(key, "SwapFree"))
-			u->swap_kb -= v;
+	read_sources();
+	try_put("/proc/sys/vm/stat_refresh", "1");
+	parse_usage(u);
+	/*
+	 * What is charged is ours, see enter_group(). Other page tables are the
+	 * kernel's, which grow with the addresses of stacks until they are reused.
+	 */
+	f = own_group ? fopen(CGROUP_DIR "memory.stat", "re") : NULL;
+	while (f && fgets(text, sizeof(text), f)) {
+		if (sscanf(text, "pagetables %ld", &v) == 1)
+			u->v[counter("page tables")] = v / (long)PAGE;
+		else if (sscanf(text, "anon %ld", &v) == 1)
+			u->v[counter("anonymous pages")] = v / (long)PAGE;
 	}
 	if (f)
 		fclose(f);
-	f = fopen("/proc/slabinfo", "re");
-	while (f && fgets(line, sizeof(line), f)) {
-		if (sscanf(line, "%63s %ld", key, &v) != 2)
-			continue;
-		for (unsigned int i = 0; i < ARRAY_SIZE(caches); i++)
-			if (!strcmp(key, caches[i]))
-				u->objects[i] = v;
+	if (get(CGROUP_DIR "cgroup.stat", text, sizeof(text))) {
+		dying = strstr(text, "nr_dying_descendants ");
+		u->v[counter("dying cgroups")] = dying ? atol(dying + 21) : 0;
 	}
-	if (f)
-		fclose(f);
 }
 
-static struct usage before;
-
-/* How much more than a leak's worth of noise there is, and of what. */
-static long leaked_since(const struct usage *then, char *text, size_t size)
+/* Exited tasks are freed by RCU and workers: when nothing changes any more. */
+static void read_settled(struct usage *u)
 {
-	struct usage now;
-	long leaked = 0;
-	size_t at = 0;
+	struct usage last;
 
-	text[0] = 0;
-	for (int attempt = 0; attempt < 8; attempt++) {
-		leaked = 0;
-		at = 0;
+	sync();
+	read_usage(&last);
+	for (int i = 0; i < 20; i++) {
+		usleep(100000);
+		read_usage(u);
+		if (!memcmp(u, &last, sizeof(last)))
+			break;
+		last = *u;
+	}
+}
+
+static long leaked_since(const struct usage *then, long tolerated, bool *which, struct noise *noise,
+			 char *text, size_t size)
+{
+	bool old[MAX_COUNTERS];
+	struct usage now;
+	long leaked;
+
+	memcpy(old, which, sizeof(old));
+	for (int i = 0; i < 8; i++) {
+		usleep(100000 << (i < 4 ? i : 4));
+		memcpy(which, old, sizeof(old));
 		read_usage(&now);
-#define COMPARE(what, delta, slack) do {					\
-		long d = (delta);						\
-										\
-		if (d > (slack)) {						\
-			leaked += d;						\
-			if (at < size)						\
-				at += snprintf(text + at, size - at, " %s %+ld", what, d); \
-		}								\
-	} while (0)
-		COMPARE("page tables", now.page_tables - then->page_tables, SLACK_OBJECTS);
-		COMPARE("AnonPages kB", now.anon_kb - then->anon_kb, SLACK_KB);
-		COMPARE("SUnreclaim kB", now.slab_kb - then->slab_kb, SLACK_KB);
-		COMPARE("swap kB", now.swap_kb - then->swap_kb, SLACK_KB);
-		for (unsigned int i = 0; i < ARRAY_SIZE(caches); i++)
-			COMPARE(caches[i], now.objects[i] - then->objects[i],
-				SLACK_OBJECTS);
+		leaked = leaked_between(then, &now, tolerated, which, noise, text, size);
 		if (!leaked)
 			break;
-		sleep(1);
 	}
 	return leaked;
 }
@@ -333,10 +328,18 @@ static long injected(void)
 
 static bool find_symbol(const char *name, unsigned long *start, unsigned long *end)
 {
+	static unsigned long last_start, last_end;
+	static char last[384];
 	unsigned long addr;
 	char line[512], symbol[384], type;
-	FILE *f = fopen("/proc/kallsyms", "re");
+	FILE *f;
 
+	if (!strcmp(last, name)) {
+		*start = last_start;
+		*end = last_end;
+		return true;
+	}
+	f = fopen("/proc/kallsyms", "re");
 	*start = 0;
 	*end = ~0UL;
 	while (f && fgets(line, sizeof(line), f)) {
@@ -353,6 +356,11 @@ static bool find_symbol(const char *name, unsigned long *start, unsigned long *e
 	}
 	if (f)
 		fclose(f);
+	if (*start) {
+		snprintf(last, sizeof(last), "%s", name);
+		last_start = *start;
+		last_end = *end;
+	}
 	return *start;
 }
 
@@ -365,10 +373,21 @@ static uint64_t word(unsigned long page, unsigned int gen)
 	return (page + 1) * 0x9e3779b97f4a7c15ULL + gen;
 }
 
+/* Where the nth page that is in use is. */
+static char *address(unsigned long nth)
+{
+	const unsigned long in_range = NR_PAGES / NR_RANGES;
+	unsigned long page = nth % in_range;
+
+	if (page >= DENSE_PAGES)
+		page = DENSE_PAGES + (page - DENSE_PAGES) * SPARSE;
+	return mem + nth / in_range * RANGE_SIZE + page * PAGE;
+}
+
 static void fill(unsigned int gen)
 {
 	for (unsigned long i = 0; i < NR_PAGES; i++) {
-		volatile uint64_t *p = (uint64_t *)(mem + i * PAGE);
+		volatile uint64_t *p = (uint64_t *)address(i);
 
 		for (int w = 0; w < 3; w++)
 			p[(i * 37 + w * 170) % 512] = word(i, gen);
@@ -390,7 +409,7 @@ static int count_wrong(unsigned int gen)
 	int wrong = 0;
 
 	for (unsigned long i = 0; i < NR_PAGES; i++)
-		wrong += !page_is(mem + i * PAGE, i, gen);
+		wrong += !page_is(address(i), i, gen);
 	return wrong;
 }
 
@@ -587,7 +606,7 @@ static bool one_fork(struct row *row, enum actor actor, enum kind kind, unsigned
 		left = fail_end(nth);
 		/* Whatever it has read is right. */
 		for (long i = 0; i < ret / (long)PAGE; i++) {
-			if (page_is(copy + i * PAGE, i * (RANGE_SIZE / PAGE), gen))
+			if (page_is(copy + i * PAGE, i * (NR_PAGES / NR_RANGES), gen))
 				continue;
 			printf("# %s: a reader of the child saw something wrong\n", row->name);
 			row->wrong++;
@@ -635,38 +654,63 @@ out:
  * Rows
  */
 
-static struct row *begin_row(const char *name, const char *what)
+/* What a row does, some times: returns how many objects one leak is then. */
+typedef long batch_fn(struct row *row, const void *arg);
+
+static struct row *new_row(const char *name, const char *what)
 {
 	struct row *row = &rows[nr_rows++];
 
+	if (nr_rows > ARRAY_SIZE(rows))
+		fatal("too many rows");
 	snprintf(row->name, sizeof(row->name), "%s", name);
 	row->what = what;
-	reset_attrs();
-	fill(++generation);
-	read_usage(&before);
-	row->session_fail = -get_vmstat("async_pgtable_session_fail");
-	row->fallback_nomem = -get_vmstat("async_pgtable_fallback_nomem");
 	return row;
 }
 
-static void end_row(struct row *row)
+static void print_row(const struct row *row, bool ok)
 {
-	bool ok;
-
-	row->injected = injected();
-	reset_attrs();
-	row->session_fail += get_vmstat("async_pgtable_session_fail");
-	row->fallback_nomem += get_vmstat("async_pgtable_fallback_nomem");
-	row->leaked = leaked_since(&before, row->leak, sizeof(row->leak));
-	ok = !row->wrong && !row->parent_wrong && !row->leaked &&
-	     (!row->must_hit || row->injected);
-	if (!ok)
-		bad = true;
+	bad |= !ok;
 	printf("%s %u %s, %s: %ld injected\n", ok ? "ok" : "not ok", nr_rows, row->name,
 	       row->what, row->injected);
 	if (row->leaked)
-		printf("# leaked:%s\n", row->leak);
+		printf("# leaked, more than %ld in each of %u batches:%s\n", row->tolerated,
+		       row->batches, row->leak);
 	fflush(stdout);
+}
+
+static void run_row(const char *name, const char *what, bool must_hit, batch_fn *batch,
+		    const void *arg)
+{
+	bool which[MAX_COUNTERS];
+	struct usage before;
+	struct row *row;
+	long found;
+
+	row = new_row(name, what);
+	memset(which, true, sizeof(which));
+	row->session_fail = -get_vmstat("async_pgtable_session_fail");
+	row->fallback_nomem = -get_vmstat("async_pgtable_fallback_nomem");
+	do {
+		reset_attrs();
+		map_memory();
+		fill(++generation);
+		read_settled(&before);
+		row->tolerated = tolerance(batch(row, arg));
+		row->injected += injected();
+		reset_attrs();
+		map_memory();
+		fill(++generation);
+		found = leaked_since(&before, row->tolerated, which, &row->noise,
+				     row->leak, sizeof(row->leak));
+		if (found)
+			printf("# %s:%s, more than %ld\n", name, row->leak, row->tolerated);
+	} while (++row->batches < MAX_BATCHES && found);
+	row->leaked = found;
+	row->session_fail += get_vmstat("async_pgtable_session_fail");
+	row->fallback_nomem += get_vmstat("async_pgtable_fallback_nomem");
+	print_row(row, !row->wrong && !row->parent_wrong && !row->leaked &&
+		  (!must_hit || row->injected));
 }
 
 static const struct site {
@@ -689,35 +733,48 @@ static const struct site {
 	{ "swap count continuation, push", "swap_extend_table_alloc", IN_PUSH, SWAPPED },
 };
 
-static void run_site(const struct site *site)
+static long site_batch(struct row *row, const void *arg)
 {
-	struct row *row = begin_row(site->name, site->symbol);
+	const struct site *site = arg;
 	unsigned long start, end;
-	unsigned int runs = site->kind == SWAPPED ? repeat / 4 + 1 : repeat;
 
 	if (!find_symbol(site->symbol, &start, &end)) {
 		errno = ENOENT;
 		fatal("%s", site->symbol);
 	}
-	row->must_hit = true;
 	for (unsigned int i = 0; i < 2; i++) {
 		filter(attrs[i], start, end);
 		put_attr(attrs[i], "probability", "100");
 	}
-	for (unsigned int i = 0; i < runs; i++)
+	for (unsigned int i = 0; i < repeat; i++)
 		one_fork(row, site->actor, site->kind, 0);
-	end_row(row);
+	return injected() < repeat ? injected() : repeat;
 }
 
-static void run_in_turn(const char *name, enum actor actor, enum kind kind)
-{
-	struct row *row = begin_row(name, "each in turn");
-	unsigned long nth = 1;
+static const struct turn {
+	const char *name;
+	enum actor actor;
+	enum kind kind;
+} turns[] = {
+	{ "clone3()", IN_CALL, PLAIN },
+	{ "copy by the child", IN_CHILD, PLAIN },
+	{ "copy by the child, pinned", IN_CHILD, PINNED },
+	{ "push by a discard", IN_DISCARD, PLAIN },
+	{ "pull", IN_PULL, PLAIN },
+};
 
-	row->must_hit = true;
-	while (one_fork(row, actor, kind, nth) && nth < 3000)
-		nth++;
-	end_row(row);
+/* Each of them some times, as each may be the only one that leaks. */
+static long turn_batch(struct row *row, const void *arg)
+{
+	const struct turn *turn = arg;
+	bool more = true;
+
+	for (unsigned long nth = 1; more && nth < 3000; nth++) {
+		more = false;
+		for (unsigned int i = 0; i < passes; i++)
+			more |= one_fork(row, turn->actor, turn->kind, nth);
+	}
+	return passes;
 }
 
 /* Reads "... LABEL N" or "N LABEL" from what the torture prints. */
@@ -734,18 +791,30 @@ static long number_before(const char *text, const char *label)
 	return atol(p);
 }
 
-/* Torture with failures of @attr from the moment when it is set up. */
-static void run_torture(struct row *row, const char *attr)
+/* One in @interval fails. clone3() alone makes hundreds of allocations. */
+struct random {
+	const char *attr;
+	unsigned int interval;
+	bool everybody;
+};
+
+/* Torture with failures from the moment when it is set up. */
+static long random_batch(struct row *row, const void *arg)
 {
+	const struct random *random = arg;
 	static char out[65536];
-	char seconds[16];
+	char seconds[16], text[16];
 	const char *args[] = { torture, "-t", seconds, "-e", "-k", "-w", "120", NULL };
+	const long lost = row->wrong + row->parent_wrong;
 	bool running = false;
 	int fds[2], status;
 	size_t len = 0;
 	ssize_t got;
 	pid_t pid;
 
+	snprintf(text, sizeof(text), "%u", random->interval);
+	put_attr(random->attr, "interval", text);
+	put_attr(random->attr, "task-filter", random->everybody ? "N" : "Y");
 	snprintf(seconds, sizeof(seconds), "%u", step_seconds);
 	if (pipe(fds))
 		fatal("pipe");
@@ -766,7 +835,7 @@ static void run_torture(struct row *row, const char *attr)
 		out[len] = 0;
 		if (!running && strstr(out, "# running\n")) {
 			running = true;
-			put_attr(attr, "probability", "100");
+			put_attr(random->attr, "probability", "100");
 		}
 	}
 	out[len] = 0;
@@ -774,32 +843,26 @@ static void run_torture(struct row *row, const char *attr)
 	waitpid(pid, &status, 0);
 	for (unsigned int i = 0; i < ARRAY_SIZE(attrs); i++)
 		put_attr(attrs[i], "probability", "0");
-	row->runs = number_before(out, " async forks") + number_before(out, " default forks");
-	row->refused = number_before(out, " failed;");
-	row->exact = number_before(out, " verified,");
-	row->killed = number_before(out, " killed (");
-	row->wrong = number_before(out, " in children,");
-	row->parent_wrong = number_before(out, " in the parent\n");
+	row->runs += number_before(out, " async forks") + number_before(out, " default forks");
+	row->refused += number_before(out, " failed;");
+	row->exact += number_before(out, " verified,");
+	row->killed += number_before(out, " killed (");
+	row->wrong += number_before(out, " in children,");
+	row->parent_wrong += number_before(out, " in the parent\n");
 	if (status) {
 		printf("# torture ended with %x:\n%s\n", status, out);
-		row->wrong += !row->wrong && !row->parent_wrong;
+		if (row->wrong + row->parent_wrong == lost)
+			row->wrong++;
 	}
+	return injected();
 }
 
-/* One in @interval fails. clone3() alone makes hundreds of allocations. */
-static void run_random(const char *attr, unsigned int interval, bool everybody)
+static void run_random(const struct random *random)
 {
-	char name[64], text[16];
-	struct row *row;
+	char name[64];
 
-	snprintf(name, sizeof(name), "%s 1/%u", attr, interval);
-	row = begin_row(name, everybody ? "every task" : "torture");
-	row->must_hit = true;
-	snprintf(text, sizeof(text), "%u", interval);
-	put_attr(attr, "interval", text);
-	put_attr(attr, "task-filter", everybody ? "N" : "Y");
-	run_torture(row, attr);
-	end_row(row);
+	snprintf(name, sizeof(name), "%s 1/%u", random->attr, random->interval);
+	run_row(name, random->everybody ? "every task" : "torture", true, random_batch, random);
 }
 
 /*
@@ -813,13 +876,10 @@ static void *unmap_a_part(void *unused)
 	return NULL;
 }
 
-static void run_killed(void)
+static long killed_batch(struct row *row, const void *arg)
 {
-	struct row *row = begin_row("killed while it waits to fork", "SIGKILL");
-
-	prctl(PR_SET_CHILD_SUBREAPER, 1);
-	/* More often than what passes for noise. */
-	for (unsigned int i = 0; i < 2 * SLACK_OBJECTS + repeat; i++) {
+	(void)arg;
+	for (unsigned int i = 0; i < repeat; i++) {
 		const unsigned int gen = ++generation;
 		pid_t parent, child;
 		char text[16] = "";
@@ -867,7 +927,7 @@ static void run_killed(void)
 				row->wrong++;
 		}
 	}
-	end_row(row);
+	return repeat;
 }
 
 static volatile uint64_t *word_in(char *area, unsigned long range)
@@ -877,32 +937,23 @@ static volatile uint64_t *word_in(char *area, unsigned long range)
 
 /*
  * Memory cgroups. The parent has many page tables with one page each, and the
- * group no room for the child's.
+ * group no room for the child's. Each time another group, as one to which there
+ * is still a reference never goes away.
  */
-static void run_memcg(enum actor actor, const char *name)
+static long memcg_batch(struct row *row, const void *arg)
 {
+	const enum actor actor = *(const enum actor *)arg;
 	const unsigned long nr = 600;
-	struct row *row;
 	char *area;
 
-	mkdir("/sys/fs/cgroup", 0755);
-	try_put("/sys/fs/cgroup/cgroup.subtree_control", "+memory");
-	if (mkdir(CGROUP, 0755) && errno != EEXIST) {
-		printf("ok %u %s # SKIP no cgroup2: %s\n", ++nr_rows, name, strerror(errno));
-		return;
-	}
-	if (access(CGROUP "/memory.max", W_OK)) {
-		printf("ok %u %s # SKIP no memory controller\n", ++nr_rows, name);
-		rmdir(CGROUP);
-		return;
-	}
-	row = begin_row(name, "memory.max");
-	for (int i = 0; i < 5; i++) {
+	for (unsigned int i = 0; i < MEMCG_FORKS; i++) {
 		unsigned long first = actor == IN_DISCARD ? nr / 2 : 0;
 		pid_t parent, child;
 		char text[32];
 		int status;
 
+		if (mkdir(CGROUP, 0755))
+			fatal(CGROUP);
 		memset(shared, 0, sizeof(*shared));
 		parent = fork();
 		if (parent < 0)
@@ -969,31 +1020,186 @@ static void run_memcg(enum actor actor, const char *name)
 		} else if (WIFEXITED(status) && WEXITSTATUS(status) == 21) {
 			row->exact++;
 		} else {
-			printf("# %s: the parent ended with %x\n", name, status);
+			printf("# %s: the parent ended with %x\n", row->name, status);
 			row->parent_wrong++;
 		}
+		for (int t = 0; t < 500 && rmdir(CGROUP); t++)
+			usleep(10000);
 	}
-	for (int i = 0; i < 50 && rmdir(CGROUP); i++)
-		usleep(100000);
-	end_row(row);
-	if (!row->session_fail) {
+	return MEMCG_FORKS;
+}
+
+static void run_memcg(enum actor actor, const char *name)
+{
+	if (mkdir(CGROUP, 0755) && errno != EEXIST) {
+		printf("ok %u %s # SKIP no cgroup2: %s\n", ++nr_rows, name, strerror(errno));
+		return;
+	}
+	if (access(CGROUP "/memory.max", W_OK)) {
+		printf("ok %u %s # SKIP no memory controller\n", ++nr_rows, name);
+		rmdir(CGROUP);
+		return;
+	}
+	rmdir(CGROUP);
+	run_row(name, "memory.max", false, memcg_batch, &actor);
+	if (!rows[nr_rows - 1].session_fail) {
 		printf("not ok %u %s: the limit was met\n", ++nr_rows, name);
 		bad = true;
 	}
 }
 
+/*
+ * Control: leaks of our own, one of each for each fork of the row that has
+ * fewest, must be found, and must be gone when they are.
+ */
+struct planted {
+	int pipes[64][2], pipe[2], pin_fd;
+	pid_t children[64], zombies[64];
+	char *tables, *vmas, *lent, *pinned, *swapped;
+	unsigned int nr;
+};
+
+static char *private_pages(unsigned long nr)
+{
+	char *p = mmap(NULL, nr * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+		       -1, 0);
+
+	if (p == MAP_FAILED)
+		fatal("mmap");
+	madvise(p, nr * PAGE, MADV_NOHUGEPAGE);
+	/* Not the same, or zram does not need memory for them. */
+	for (unsigned long i = 0; i < nr * PAGE / 8; i++)
+		((uint64_t *)p)[i] = word(i, 0xdead);
+	return p;
+}
+
+static void plant(struct planted *p)
+{
+	struct pin_longterm_test args = { 0, p->nr * PAGE, 0 };
+	struct iovec iov;
+
+	for (unsigned int i = 0; i < p->nr; i++) {
+		if (pipe(p->pipes[i]))
+			fatal("pipe");
+		p->children[i] = fork();
+		if (!p->children[i]) {
+			pause();
+			_exit(0);
+		}
+		if (p->children[i] < 0)
+			fatal("fork");
+	}
+	p->tables = mmap(NULL, p->nr * RANGE_SIZE, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (p->tables == MAP_FAILED)
+		fatal("mmap");
+	madvise(p->tables, p->nr * RANGE_SIZE, MADV_NOHUGEPAGE);
+	for (unsigned int i = 0; i < p->nr; i++)
+		p->tables[i * RANGE_SIZE] = 1;
+	p->vmas = private_pages(2 * p->nr);
+	for (unsigned int i = 0; i < p->nr; i++)
+		mprotect(p->vmas + 2 * i * PAGE, PAGE, PROT_READ);
+	/* Nobody maps them any more, but the pipe has a reference. */
+	p->lent = private_pages(p->nr);
+	iov = (struct iovec){ p->lent, p->nr * PAGE };
+	if (pipe(p->pipe) || fcntl(p->pipe[0], F_SETPIPE_SZ, 64 * PAGE) < 0 ||
+	    vmsplice(p->pipe[1], &iov, 1, 0) != (ssize_t)iov.iov_len)
+		fatal("vmsplice");
+	munmap(p->lent, p->nr * PAGE);
+	p->pinned = private_pages(p->nr);
+	args.addr = (uintptr_t)p->pinned;
+	p->pin_fd = open(DEBUGFS "gup_test", O_RDWR | O_CLOEXEC);
+	if (p->pin_fd < 0 || ioctl(p->pin_fd, PIN_LONGTERM_TEST_START, &args))
+		fatal("gup_test");
+	p->swapped = private_pages(p->nr);
+	madvise(p->swapped, p->nr * PAGE, MADV_PAGEOUT);
+	/* Groups that are gone, but for a task that nobody has waited for. */
+	for (unsigned int i = 0; i < p->nr; i++) {
+		siginfo_t info;
+
+		mkdir(CGROUP, 0755);
+		p->zombies[i] = fork();
+		if (!p->zombies[i])
+			_exit(!try_put(CGROUP "/cgroup.procs", "0"));
+		waitid(P_PID, p->zombies[i], &info, WEXITED | WNOWAIT);
+		for (int t = 0; t < 100 && rmdir(CGROUP); t++)
+			usleep(10000);
+	}
+}
+
+static void weed(struct planted *p)
+{
+	for (unsigned int i = 0; i < p->nr; i++) {
+		close(p->pipes[i][0]);
+		close(p->pipes[i][1]);
+		kill(p->children[i], SIGKILL);
+		waitpid(p->children[i], NULL, 0);
+		waitpid(p->zombies[i], NULL, 0);
+	}
+	munmap(p->tables, p->nr * RANGE_SIZE);
+	munmap(p->vmas, 2 * p->nr * PAGE);
+	close(p->pipe[0]);
+	close(p->pipe[1]);
+	close(p->pin_fd);
+	munmap(p->pinned, p->nr * PAGE);
+	munmap(p->swapped, p->nr * PAGE);
+}
+
+static void run_control(void)
+{
+	static const char *const expected[] = {
+		"anonymous pages", "page tables", "lost pages", "unmapped pages", "pins", "swap", "dying cgroups",
+		"mm_struct", "vm_area_struct", "anon_vma", "anon_vma_chain", "task_struct",
+		"kmalloc-cg-",
+	};
+	struct row *row = new_row("control", "leaks of our own");
+	struct planted planted = { .nr = MEMCG_FORKS };
+	struct usage before;
+	bool which[MAX_COUNTERS];
+	bool missed = false;
+
+	row->tolerated = tolerance(planted.nr);
+	row->runs = planted.nr;
+	row->batches = 1;
+	read_settled(&before);
+	plant(&planted);
+	memset(which, true, sizeof(which));
+	leaked_since(&before, row->tolerated, which, &row->noise, row->leak, sizeof(row->leak));
+	printf("# planted %u of each, more than %ld are found:%s\n", planted.nr, row->tolerated,
+	       row->leak);
+	for (unsigned int i = 0; i < ARRAY_SIZE(expected); i++) {
+		bool seen = false;
+
+		for (unsigned int c = 0; c < nr_counters; c++)
+			seen |= which[c] && !strncmp(usage_names[c], expected[i],
+						     strlen(expected[i]));
+		seen |= !own_group && !strcmp(expected[i], "dying cgroups");
+		if (!seen)
+			printf("# not found: %s\n", expected[i]);
+		missed |= !seen;
+	}
+	weed(&planted);
+	memset(which, true, sizeof(which));
+	row->leaked = leaked_since(&before, row->tolerated, which, &row->noise, row->leak,
+				   sizeof(row->leak));
+	print_row(row, !missed && !row->leaked);
+}
+
+
 static void print_table(void)
 {
-	printf("# %-34s %-13s %6s %8s %7s %7s %7s %6s %6s %6s\n", "failure", "", "forks",
-	       "injected", "exact", "killed", "ENOMEM", "wrong", "parent", "leaked");
+	printf("# %-34s %-13s %6s %8s %7s %7s %7s %6s %6s %6s %9s %5s %7s\n", "failure", "",
+	       "forks", "injected", "exact", "killed", "ENOMEM", "wrong", "parent", "leaked",
+	       "tolerated", "noise", "batches");
 	for (unsigned int i = 0; i < nr_rows; i++) {
 		const struct row *r = &rows[i];
 
 		if (!r->what)
 			continue;
-		printf("# %-34s %-13.13s %6ld %8ld %7ld %7ld %7ld %6ld %6ld %6ld\n", r->name,
-		       r->what, r->runs, r->injected, r->exact, r->killed, r->refused,
-		       r->wrong, r->parent_wrong, r->leaked);
+		printf("# %-34s %-13.13s %6ld %8ld %7ld %7ld %7ld %6ld %6ld %6ld %9ld %+5ld %7u %s\n",
+		       r->name, r->what, r->runs, r->injected, r->exact, r->killed, r->refused,
+		       r->wrong, r->parent_wrong, r->leaked, r->tolerated,
+		       r->noise.most, r->batches, r->noise.of);
 	}
 }
 
@@ -1012,10 +1218,11 @@ static void write_json(const char *path)
 		fprintf(f, "%s  {\"failure\": \"%s\", \"where\": \"%s\", \"forks\": %ld, "
 			"\"injected\": %ld, \"exact\": %ld, \"killed\": %ld, \"enomem\": %ld, "
 			"\"wrong\": %ld, \"parent_wrong\": %ld, \"leaked\": %ld, "
+			"\"tolerated\": %ld, \"noise\": %ld, \"batches\": %u, "
 			"\"session_fail\": %ld, \"fallback_nomem\": %ld}", i ? ",\n" : "",
 			r->name, r->what, r->runs, r->injected, r->exact, r->killed,
-			r->refused, r->wrong, r->parent_wrong, r->leaked, r->session_fail,
-			r->fallback_nomem);
+			r->refused, r->wrong, r->parent_wrong, r->leaked, r->tolerated,
+			labs(r->noise.most), r->batches, r->session_fail, r->fallback_nomem);
 	}
 	fprintf(f, "\n]\n");
 	if (fclose(f))
@@ -1041,18 +1248,50 @@ static void check_kmemleak(void)
 	bad |= text[0];
 }
 
+/* Reads what has been saved of /proc, in two directories. */
+static int compare_saved(const char **dirs, long failures)
+{
+	bool which[MAX_COUNTERS];
+	struct usage u[2];
+	char leak[640];
+	struct noise noise;
+
+	memset(which, true, sizeof(which));
+	for (int i = 0; i < 2; i++) {
+		usage_dir = dirs[i];
+		close_sources();
+		parse_usage(&u[i]);
+	}
+	if (leaked_between(&u[0], &u[1], tolerance(failures), which, &noise, leak,
+			   sizeof(leak))) {
+		printf("leaked:%s\n", leak);
+		return 1;
+	}
+	printf("tolerated: %ld, noise: %+ld %s\n", tolerance(failures), noise.most, noise.of);
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
-	static const unsigned int steps[][3] = {
-		{ 1000, 300, 100 }, { 1000, 200, 40 }, { 100, 40, 15 },
+	static const struct random randoms[] = {
+		{ "failslab", 1000, false }, { "failslab", 300, false },
+		{ "failslab", 100, false },
+		{ "fail_page_alloc", 1000, false }, { "fail_page_alloc", 200, false },
+		{ "fail_page_alloc", 40, false },
+		{ "fail_usercopy", 100, false }, { "fail_usercopy", 40, false },
+		{ "fail_usercopy", 15, false },
+		{ "failslab", 1000, true }, { "fail_page_alloc", 1000, true },
 	};
-	const char *json = NULL;
+	const char *json = NULL, *compared[2];
+	bool which[MAX_COUNTERS];
 	struct usage start;
-	char leak[256];
+	char leak[640];
+	struct noise noise;
 	long leaked;
 	int opt;
 
-	while ((opt = getopt(argc, argv, "t:r:T:j:")) != -1) {
+	memset(which, true, sizeof(which));
+	while ((opt = getopt(argc, argv, "t:r:p:T:j:c:")) != -1) {
 		switch (opt) {
 		case 't':
 			step_seconds = atoi(optarg);
@@ -1060,6 +1299,16 @@ int main(int argc, char **argv)
 		case 'r':
 			repeat = atoi(optarg);
 			break;
+		case 'p':
+			passes = atoi(optarg);
+			break;
+		case 'c':
+			/* For ci/test: what leaked between two directories? */
+			if (optind + 1 != argc)
+				return 2;
+			compared[0] = optarg;
+			compared[1] = argv[optind];
+			return compare_saved(compared, repeat);
 		case 'T':
 			torture = optarg;
 			break;
@@ -1067,7 +1316,9 @@ int main(int argc, char **argv)
 			json = optarg;
 			break;
 		default:
-			fprintf(stderr, "usage: %s [-t SECONDS per step] [-r FORKS per site] [-T torture] [-j JSON]\n",
+			fprintf(stderr,
+				"usage: %s [-t SECONDS per step] [-r FORKS per site] [-p FORKS for each in turn]\n"
+				"          [-T torture] [-j JSON]\n",
 				argv[0]);
 			return 2;
 		}
@@ -1098,34 +1349,31 @@ int main(int argc, char **argv)
 
 		one_fork(&warm, i % 5, PLAIN, 1 + i);
 	}
-	read_usage(&start);
+	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	enter_group();
+	read_settled(&start);
+	run_control();
 
 	if (have_filter) {
 		for (unsigned int i = 0; i < ARRAY_SIZE(sites); i++)
-			run_site(&sites[i]);
+			run_row(sites[i].name, sites[i].symbol, true, site_batch, &sites[i]);
 	} else {
 		printf("ok %u single allocations # SKIP needs CONFIG_FAULT_INJECTION_STACKTRACE_FILTER\n",
 		       ++nr_rows);
 	}
-	run_in_turn("clone3()", IN_CALL, PLAIN);
-	run_in_turn("copy by the child", IN_CHILD, PLAIN);
-	run_in_turn("copy by the child, pinned", IN_CHILD, PINNED);
-	run_in_turn("push by a discard", IN_DISCARD, PLAIN);
-	run_in_turn("pull", IN_PULL, PLAIN);
+	for (unsigned int i = 0; i < ARRAY_SIZE(turns); i++)
+		run_row(turns[i].name, "each in turn", true, turn_batch, &turns[i]);
 	if (torture && step_seconds) {
 		/* zram fails with what it allocates, and the parent gets SIGBUS. */
 		swapoff("/dev/zram0");
-		for (unsigned int a = 0; a < ARRAY_SIZE(attrs); a++)
-			for (unsigned int s = 0; s < 3; s++)
-				run_random(attrs[a], steps[a][s], false);
-		run_random("failslab", 1000, true);
-		run_random("fail_page_alloc", 1000, true);
+		for (unsigned int i = 0; i < ARRAY_SIZE(randoms); i++)
+			run_random(&randoms[i]);
 	}
-	run_killed();
+	run_row("killed while it waits to fork", "SIGKILL", false, killed_batch, NULL);
 	run_memcg(IN_CHILD, "memory cgroup, copy by the child");
 	run_memcg(IN_DISCARD, "memory cgroup, push");
 	check_kmemleak();
-	leaked = leaked_since(&start, leak, sizeof(leak));
+	leaked = leaked_since(&start, tolerance(repeat), which, &noise, leak, sizeof(leak));
 	printf("%s %u as much memory in use as before\n", leaked ? "not ok" : "ok", ++nr_rows);
 	if (leaked)
 		printf("# leaked:%s\n", leak);
