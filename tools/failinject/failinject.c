@@ -17,9 +17,11 @@
  * mm/async_pgtable_torture runs. At last a memory cgroup has no more room.
  */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/sched.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -37,6 +39,7 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "usage.h"
@@ -106,7 +109,8 @@ static unsigned int nr_rows;
 static char *mem;
 static struct shared *shared;
 static unsigned int generation;
-static const char *torture;
+static const char *torture, *only;
+static char torture_text[65536];
 static unsigned int step_seconds = 8, repeat = 40, passes = 10;
 static bool bad;
 static int nth_fd, make_fd;
@@ -309,6 +313,8 @@ static void reset_attrs(void)
 		put_attr(attrs[i], "verbose", "0");
 		put_attr(attrs[i], "task-filter", "Y");
 		filter(attrs[i], 0, ~0UL);
+		try_attr(attrs[i], "reject-start", "0");
+		try_attr(attrs[i], "reject-end", "0");
 	}
 	put_attr("failslab", "ignore-gfp-wait", "N");
 	put_attr("fail_page_alloc", "ignore-gfp-wait", "N");
@@ -679,6 +685,11 @@ static void print_row(const struct row *row, bool ok)
 	fflush(stdout);
 }
 
+static bool is_wanted(const char *name)
+{
+	return !only || strstr(name, only);
+}
+
 static void run_row(const char *name, const char *what, bool must_hit, batch_fn *batch,
 		    const void *arg)
 {
@@ -687,6 +698,8 @@ static void run_row(const char *name, const char *what, bool must_hit, batch_fn 
 	struct row *row;
 	long found;
 
+	if (!is_wanted(name))
+		return;
 	row = new_row(name, what);
 	memset(which, true, sizeof(which));
 	row->session_fail = -get_vmstat("async_pgtable_session_fail");
@@ -791,31 +804,107 @@ static long number_before(const char *text, const char *label)
 	return atol(p);
 }
 
-/* One in @interval fails. clone3() alone makes hundreds of allocations. */
+/*
+ * How many of @pid's threads have a child, or have had one when this was called
+ * before. Not its main thread, which has one that helps.
+ */
+static unsigned int count_forkers(pid_t pid)
+{
+	static pid_t of, forkers[16];
+	static unsigned int nr;
+	char path[320], text[32];
+	struct dirent *d;
+	DIR *dir;
+
+	if (access("/proc/thread-self/children", R_OK))
+		fatal("needs CONFIG_PROC_CHILDREN");
+	if (of != pid)
+		nr = 0;
+	of = pid;
+	snprintf(path, sizeof(path), "/proc/%d/task", pid);
+	dir = opendir(path);
+	while (dir && (d = readdir(dir))) {
+		const pid_t tid = atoi(d->d_name);
+		bool known = tid <= 0 || tid == pid;
+
+		for (unsigned int i = 0; i < nr; i++)
+			known |= forkers[i] == tid;
+		snprintf(path, sizeof(path), "/proc/%d/task/%d/children", pid, tid);
+		text[0] = 0;
+		if (!known && nr < ARRAY_SIZE(forkers) && get(path, text, sizeof(text)) &&
+		    text[0])
+			forkers[nr++] = tid;
+	}
+	if (dir)
+		closedir(dir);
+	return nr;
+}
+
+/* Kernel threads fail as well: workers, ksmd, khugepaged, kswapd, ... */
+static void fail_kernel_threads(bool fail)
+{
+	char path[320], text[512], *state;
+	struct dirent *d;
+	DIR *dir = opendir("/proc");
+
+	while (dir && (d = readdir(dir))) {
+		if (!isdigit(d->d_name[0]))
+			continue;
+		/* kthreadd, whose children inherit it, and these. */
+		snprintf(path, sizeof(path), "/proc/%s/stat", d->d_name);
+		if (!get(path, text, sizeof(text)))
+			continue;
+		state = strrchr(text, ')');
+		if (strcmp(d->d_name, "2") && (!state || strncmp(state + 3, " 2 ", 3)))
+			continue;
+		snprintf(path, sizeof(path), "/proc/%s/make-it-fail", d->d_name);
+		try_put(path, fail ? "1" : "0");
+	}
+	if (dir)
+		closedir(dir);
+}
+
+/* One of so many fails. clone3() alone makes hundreds of allocations. */
 struct random {
 	const char *attr;
 	unsigned int interval;
-	bool everybody;
+	bool kernel_threads;
+	bool not_fork;		/* what fork allocates does not fail */
 };
 
-/* Torture with failures from the moment when it is set up. */
+enum { STARTING, FAILING, ENDING };
+
+#define TAIL	(sizeof(torture_text) / 4)
+
+/*
+ * Torture, in which something fails from the moment when each thread that forks
+ * has forked, so that none is still setting itself up, and until before it ends.
+ * What fails in between it survives. Of other tasks, only kernel threads fail.
+ */
 static long random_batch(struct row *row, const void *arg)
 {
 	const struct random *random = arg;
-	static char out[65536];
-	char seconds[16], text[16];
-	const char *args[] = { torture, "-t", seconds, "-e", "-k", "-w", "120", NULL };
+	char *out = torture_text;
+	char seconds[16], text[32];
+	const char *args[] = { torture, "-t", seconds, "-r", "8", "-f", "3", "-e", "-k", "-w",
+			       "120", NULL };
+	int fds[2], status, state = STARTING;
+	unsigned long start, end;
+	time_t since = time(NULL);
 	const long lost = row->wrong + row->parent_wrong;
-	bool running = false;
-	int fds[2], status;
 	size_t len = 0;
 	ssize_t got;
 	pid_t pid;
 
 	snprintf(text, sizeof(text), "%u", random->interval);
 	put_attr(random->attr, "interval", text);
-	put_attr(random->attr, "task-filter", random->everybody ? "N" : "Y");
-	snprintf(seconds, sizeof(seconds), "%u", step_seconds);
+	if (random->not_fork && find_symbol("copy_process", &start, &end)) {
+		snprintf(text, sizeof(text), "%#lx", start);
+		try_attr(random->attr, "reject-start", text);
+		snprintf(text, sizeof(text), "%#lx", end);
+		try_attr(random->attr, "reject-end", text);
+	}
+	snprintf(seconds, sizeof(seconds), "%u", 2 * step_seconds + 2);
 	if (pipe(fds))
 		fatal("pipe");
 	pid = fork();
@@ -830,27 +919,51 @@ static long random_batch(struct row *row, const void *arg)
 		_exit(127);
 	}
 	close(fds[1]);
-	while ((got = read(fds[0], out + len, sizeof(out) - 1 - len)) > 0) {
-		len += got;
-		out[len] = 0;
-		if (!running && strstr(out, "# running\n")) {
-			running = true;
+	out[0] = 0;
+	for (;;) {
+		struct pollfd poll_fd = { fds[0], POLLIN, 0 };
+
+		if (poll(&poll_fd, 1, 5) > 0) {
+			got = read(fds[0], out + len, sizeof(torture_text) - 1 - len);
+			if (got <= 0)
+				break;
+			len += got;
+			/* It ends with what is of interest. */
+			if (len > sizeof(torture_text) - TAIL) {
+				memmove(out, out + len - TAIL, TAIL);
+				len = TAIL;
+			}
+			out[len] = 0;
+		}
+		if (state == STARTING && strstr(out, "# running\n") &&
+		    count_forkers(pid) >= 3) {
+			if (random->kernel_threads)
+				fail_kernel_threads(true);
 			put_attr(random->attr, "probability", "100");
+			since = time(NULL);
+			state = FAILING;
+		} else if (state == FAILING && time(NULL) - since >= step_seconds) {
+			put_attr(random->attr, "probability", "0");
+			state = ENDING;
 		}
 	}
-	out[len] = 0;
 	close(fds[0]);
 	waitpid(pid, &status, 0);
 	for (unsigned int i = 0; i < ARRAY_SIZE(attrs); i++)
 		put_attr(attrs[i], "probability", "0");
+	if (random->kernel_threads)
+		fail_kernel_threads(false);
 	row->runs += number_before(out, " async forks") + number_before(out, " default forks");
 	row->refused += number_before(out, " failed;");
 	row->exact += number_before(out, " verified,");
 	row->killed += number_before(out, " killed (");
 	row->wrong += number_before(out, " in children,");
 	row->parent_wrong += number_before(out, " in the parent\n");
-	if (status) {
-		printf("# torture ended with %x:\n%s\n", status, out);
+	if (status || state == STARTING) {
+		printf("# torture ended with %x, %s:\n%s\n", status,
+		       state == STARTING ? "before anything failed" :
+		       state == FAILING ? "while something failed" :
+		       "after all that failed", out);
 		if (row->wrong + row->parent_wrong == lost)
 			row->wrong++;
 	}
@@ -862,7 +975,8 @@ static void run_random(const struct random *random)
 	char name[64];
 
 	snprintf(name, sizeof(name), "%s 1/%u", random->attr, random->interval);
-	run_row(name, random->everybody ? "every task" : "torture", true, random_batch, random);
+	run_row(name, random->kernel_threads ? "and kernel threads" :
+		random->not_fork ? "not in fork" : "torture", true, random_batch, random);
 }
 
 /*
@@ -1031,6 +1145,8 @@ static long memcg_batch(struct row *row, const void *arg)
 
 static void run_memcg(enum actor actor, const char *name)
 {
+	if (!is_wanted(name))
+		return;
 	if (mkdir(CGROUP, 0755) && errno != EEXIST) {
 		printf("ok %u %s # SKIP no cgroup2: %s\n", ++nr_rows, name, strerror(errno));
 		return;
@@ -1274,13 +1390,17 @@ static int compare_saved(const char **dirs, long failures)
 int main(int argc, char **argv)
 {
 	static const struct random randoms[] = {
-		{ "failslab", 1000, false }, { "failslab", 300, false },
-		{ "failslab", 100, false },
-		{ "fail_page_alloc", 1000, false }, { "fail_page_alloc", 200, false },
-		{ "fail_page_alloc", 40, false },
-		{ "fail_usercopy", 100, false }, { "fail_usercopy", 40, false },
-		{ "fail_usercopy", 15, false },
-		{ "failslab", 1000, true }, { "fail_page_alloc", 1000, true },
+		{ "failslab", 1000, false, false },
+		{ "failslab", 300, false, false },
+		{ "failslab", 100, false, true },
+		{ "fail_page_alloc", 1000, false, false },
+		{ "fail_page_alloc", 200, false, false },
+		{ "fail_page_alloc", 40, false, true },
+		{ "fail_usercopy", 100, false, false },
+		{ "fail_usercopy", 40, false, false },
+		{ "fail_usercopy", 15, false, false },
+		{ "failslab", 1000, true, false },
+		{ "fail_page_alloc", 1000, true, false },
 	};
 	const char *json = NULL, *compared[2];
 	bool which[MAX_COUNTERS];
@@ -1291,7 +1411,7 @@ int main(int argc, char **argv)
 	int opt;
 
 	memset(which, true, sizeof(which));
-	while ((opt = getopt(argc, argv, "t:r:p:T:j:c:")) != -1) {
+	while ((opt = getopt(argc, argv, "t:r:p:o:T:j:c:")) != -1) {
 		switch (opt) {
 		case 't':
 			step_seconds = atoi(optarg);
@@ -1301,6 +1421,9 @@ int main(int argc, char **argv)
 			break;
 		case 'p':
 			passes = atoi(optarg);
+			break;
+		case 'o':
+			only = optarg;
 			break;
 		case 'c':
 			/* For ci/test: what leaked between two directories? */
@@ -1318,7 +1441,7 @@ int main(int argc, char **argv)
 		default:
 			fprintf(stderr,
 				"usage: %s [-t SECONDS per step] [-r FORKS per site] [-p FORKS for each in turn]\n"
-				"          [-T torture] [-j JSON]\n",
+				"          [-o TEXT in the names of rows] [-T torture] [-j JSON]\n",
 				argv[0]);
 			return 2;
 		}
@@ -1343,7 +1466,10 @@ int main(int argc, char **argv)
 	mem = (char *)(((uintptr_t)mem + 2 * RANGE_SIZE - 1) & ~(RANGE_SIZE - 1));
 	map_memory();
 	reset_attrs();
-	/* Caches grow once. */
+	/* Caches grow once, and so do we. */
+	memset(torture_text, 1, sizeof(torture_text));
+	count_forkers(getpid());
+	fail_kernel_threads(false);
 	for (int i = 0; i < 20; i++) {
 		struct row warm = { 0 };
 
@@ -1351,8 +1477,10 @@ int main(int argc, char **argv)
 	}
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	enter_group();
-	read_settled(&start);
 	run_control();
+	map_memory();
+	fill(++generation);
+	read_settled(&start);
 
 	if (have_filter) {
 		for (unsigned int i = 0; i < ARRAY_SIZE(sites); i++)
