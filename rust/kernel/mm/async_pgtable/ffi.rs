@@ -395,19 +395,6 @@ unsafe extern "C" fn async_pgtable_tracker_abort(this: *mut c_void) {
     unsafe { tracker(this) }.abort();
 }
 
-/// Abandons every session: the children will be killed.
-///
-/// Called by `__mmput()` of the parent, without locks.
-///
-/// # Safety
-///
-/// As for [`tracker`].
-#[export]
-unsafe extern "C" fn async_pgtable_tracker_abandon(this: *mut c_void) {
-    // SAFETY: By the contract of this function.
-    unsafe { tracker(this) }.abandon();
-}
-
 /// Frees the tracker of an `mm_struct` that is being freed. May be called in atomic context.
 ///
 /// # Safety

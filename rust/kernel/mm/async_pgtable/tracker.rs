@@ -196,15 +196,6 @@ impl<P: PageTables> Tracker<P> {
         }
     }
 
-    /// Abandons every session: the children will be killed.
-    pub fn abandon(&self) {
-        let mut slot = 0;
-        while let Some((found, session)) = self.find(slot, |_| true) {
-            session.abandon();
-            slot = found + 1;
-        }
-    }
-
     /// Fails every session: what they have not copied is about to be lost.
     ///
     /// Waits for copies that are under way, which is not long, and must find out for themselves
