@@ -268,14 +268,6 @@ void reset_swap(void)
 	memset(swap_room, 0, sizeof(swap_room));
 }
 
-/* There is none: copies say so now and then. For the parent, who has it locked. */
-void migration_entry_wait(struct mm_struct *mm, pmd_t *pmd, unsigned long addr)
-{
-	might_sleep();
-	BUG_ON(!pmd_present(pmdp_get_lockless(pmd)));
-	give_way();
-}
-
 /**
  * copy_pte_range_deferred - as in mm/memory.c, entry by entry
  *
@@ -317,7 +309,7 @@ int copy_pte_range_deferred(struct vm_area_struct *dst_vma,
 		if (!pte_present(ptep_get(&src->pte[i])))
 			continue;
 		if (chance(32)) {
-			ret = chance(2) ? -EINPROGRESS : -EBUSY;
+			ret = -EBUSY;
 			break;
 		}
 		if (lacks_swap_room(dst_mm, addr)) {
@@ -586,6 +578,17 @@ void zap_range(struct vm_area_struct *vma, unsigned long start,
 			put_page(pte_page(pte));
 		}
 	}
+}
+
+/* When an mm goes away, of what has been settled. */
+void zap_vma_range(struct vm_area_struct *vma, unsigned long address,
+		   unsigned long size)
+{
+	BUG_ON(address < vma->vm_start || address + size > vma->vm_end);
+	BUG_ON(async_pgtable_busy(vma, address, address + size,
+				  ASYNC_PGTABLE_HOOK_EXIT) &&
+	       "oracle: what a child needs is zapped");
+	zap_range(vma, address, address + size);
 }
 
 /* Of all pages that are mapped, none is counted twice or not at all. */

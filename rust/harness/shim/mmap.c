@@ -618,7 +618,8 @@ static bool put_user(struct mm_struct *mm)
 	return !users;
 }
 
-void mmput(struct mm_struct *mm)
+/* For a task that leaves @mm. */
+void mmput_own(struct mm_struct *mm)
 {
 	might_sleep();
 	if (put_user(mm))
@@ -637,15 +638,31 @@ static void mmput_worker(void *mm)
 	__mmput(mm);
 }
 
-void mmput_async(struct mm_struct *mm)
+static void queue_mmput(struct mm_struct *mm)
 {
 	unsigned int nr;
 
-	if (!put_user(mm))
-		return;
 	nr = __atomic_fetch_add(&nr_workers, 1, __ATOMIC_RELAXED);
 	BUG_ON(nr >= MAX_WORKERS);
 	workers[nr] = thread_spawn(mmput_worker, mm);
+}
+
+void mmput_async(struct mm_struct *mm)
+{
+	if (put_user(mm))
+		queue_mmput(mm);
+}
+
+/* For everybody else, who owes the children of @mm nothing. */
+void mmput(struct mm_struct *mm)
+{
+	might_sleep();
+	if (!put_user(mm))
+		return;
+	if (async_pgtable_is_source(mm))
+		queue_mmput(mm);
+	else
+		__mmput(mm);
 }
 
 void flush_workers(void)

@@ -230,11 +230,10 @@ bool need_resched(void)
 	return chance(4);
 }
 
-long schedule_timeout_idle(long timeout)
+void usleep_idle_range(unsigned long min, unsigned long max)
 {
 	might_sleep();
 	give_way();
-	return 0;
 }
 
 void harness_trace(const char *event, struct mm_struct *mm)
@@ -400,7 +399,7 @@ void leave_process(void)
 	async_pgtable_exit_task(task);
 	cpu_detach();
 	if (__atomic_sub_fetch(&task->threads, 1, __ATOMIC_ACQ_REL)) {
-		mmput(mm);
+		mmput_own(mm);
 		current = kthread();
 		return;
 	}
@@ -410,7 +409,8 @@ void leave_process(void)
 	*p = task->next;
 	task->mm = NULL;
 	up_write(&rcu);
-	mmput(mm);
+	task->flags |= PF_EXITING;
+	mmput_own(mm);
 	task_work_run();
 	mem_cgroup_put(task->memcg);
 	free(task);

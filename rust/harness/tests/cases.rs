@@ -99,8 +99,8 @@ fn who_looks_gets_no_memory() {
     assert_eq!(outcome.settled, [RANGES as isize - 1, 1, 0]);
 }
 
-/// Whoever has the last reference takes an address space down. What that task has to die of says
-/// nothing about the children of the other one.
+/// Who leaves an address space as its last user, such as by an exec, takes it down. What that task
+/// has come to die of since says nothing about the children of those who have run there.
 fn a_victim_takes_an_innocent_parent_down() {
     let outcome = with_parent(|entered| {
         let victim = Task::fork(false, false).expect("there is memory");
@@ -115,7 +115,7 @@ fn a_victim_takes_an_innocent_parent_down() {
         // SAFETY: Taken above.
         unsafe {
             assert!(is_killed());
-            mmput(parents_mm.as_ptr());
+            mmput_own(parents_mm.as_ptr());
         }
         drop(parents_mm);
         drop(entered);
@@ -321,17 +321,17 @@ fn the_child_is_killed_during_a_copy() {
     at_each_point(who_looks, kill);
 }
 
-/// The parent pushes, and the child exits meanwhile.
+/// The parent pushes, and the child exits then.
 fn the_child_exits_during_a_copy() {
     fn push(child: Task) {
         // Not the parent, but a process that changes it.
         let parents_mm = OtherMm::nth(1, false, false).expect("there are two");
-        child.kill();
         for page in 0..PAGES {
             // SAFETY: The address space is kept.
             unsafe { remote_write(parents_mm.as_ptr(), page, 3, 0) };
         }
         drop(parents_mm);
+        child.kill();
         drop(child.enter());
     }
     fn exit(entered: Entered) {

@@ -29,6 +29,7 @@ typedef unsigned int gfp_t;
 #define READ_ONCE(x)	__atomic_load_n(&(x), __ATOMIC_CONSUME)
 #define WRITE_ONCE(x, v) __atomic_store_n(&(x), v, __ATOMIC_RELAXED)
 #define smp_mb()	__atomic_thread_fence(__ATOMIC_SEQ_CST)
+#define smp_rmb()	__atomic_thread_fence(__ATOMIC_ACQUIRE)
 #define smp_mb__before_atomic()	smp_mb()
 #define smp_mb__after_atomic()	smp_mb()
 
@@ -37,6 +38,7 @@ typedef struct { long counter; } atomic_long_t;
 
 #define ATOMIC_INIT(i)		{ i }
 #define atomic_read(v)		__atomic_load_n(&(v)->counter, __ATOMIC_RELAXED)
+#define atomic_read_acquire(v)	__atomic_load_n(&(v)->counter, __ATOMIC_ACQUIRE)
 #define atomic_inc(v)		__atomic_fetch_add(&(v)->counter, 1, __ATOMIC_RELAXED)
 #define atomic_dec(v)		__atomic_fetch_sub(&(v)->counter, 1, __ATOMIC_RELAXED)
 #define atomic_long_read(v)	atomic_read(v)
@@ -58,7 +60,6 @@ typedef struct { long counter; } atomic_long_t;
 #define EBUSY	16
 #define EEXIST	17
 #define EINVAL	22
-#define EINPROGRESS	115
 #define EHWPOISON	133
 
 #define ULONG_MAX	(~0UL)

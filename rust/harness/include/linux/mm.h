@@ -101,6 +101,15 @@ struct vma_iterator {
 #define for_each_vma(vmi, vma) \
 	for (vma = (vmi).mm->mmap; vma; vma = vma->vm_next)
 
+static inline void vma_iter_init(struct vma_iterator *vmi, struct mm_struct *mm,
+				 unsigned long addr)
+{
+	vmi->mm = mm;
+}
+
+void zap_vma_range(struct vm_area_struct *vma, unsigned long address,
+		   unsigned long size);
+
 struct vm_area_struct *vma_lookup(struct mm_struct *mm, unsigned long addr);
 
 #endif

@@ -12,6 +12,7 @@
 #define PMD_SIZE	(1UL << PMD_SHIFT)
 #define PMD_MASK	(~(PMD_SIZE - 1))
 #define PTRS_PER_PMD	6
+#define PUD_SIZE	(2 * PMD_SIZE)	/* what an exit settles and zaps at a time */
 #define NR_PAGES	(PTRS_PER_PMD * PTRS_PER_PTE)
 #define TASK_SIZE	(NR_PAGES * PAGE_SIZE)
 
@@ -32,6 +33,7 @@ struct async_pgtable_mm {
 	void *builder;
 	unsigned long owed[2];
 	bool oom_victim;
+	struct task_struct *task;
 	struct callback_head work;
 };
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Customised: include/linux/sched.h, rcupdate.h. A task is a process; its
+ * Customised: include/linux/sched.h, pid.h, rcupdate.h. A task is a process; its
  * threads share the struct, and each has one mm_users.
  */
 #ifndef _LINUX_SCHED_H
@@ -9,6 +9,7 @@
 #include <linux/mm_types.h>
 
 #define PF_KTHREAD	1
+#define PF_EXITING	2
 
 struct task_struct {
 	struct mm_struct *mm;
@@ -16,6 +17,7 @@ struct task_struct {
 	int threads;
 	int killed;		/* SIGKILL is pending */
 	int oom_victim;
+	bool child_reaper;	/* init of a pid namespace */
 	struct mem_cgroup *memcg;
 	const char *comm;
 	int doomed;		/* by somebody else than a session */
@@ -43,7 +45,17 @@ static inline void rcu_read_unlock(void)
 
 void cond_resched(void);
 bool need_resched(void);
-long schedule_timeout_idle(long timeout);
+void usleep_idle_range(unsigned long min, unsigned long max);
+
+static inline struct task_struct *task_tgid(struct task_struct *p)
+{
+	return p;
+}
+
+static inline bool is_child_reaper(struct task_struct *p)
+{
+	return p->child_reaper;
+}
 
 static inline int task_pid_nr(struct task_struct *p)
 {

@@ -8,6 +8,5 @@
 typedef struct { unsigned long val; } swp_entry_t;
 
 void folio_throttle_swaprate(struct folio *folio, gfp_t gfp);
-void migration_entry_wait(struct mm_struct *mm, pmd_t *pmd, unsigned long addr);
 
 #endif

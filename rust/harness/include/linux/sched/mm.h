@@ -9,6 +9,7 @@ void mmgrab(struct mm_struct *mm);
 void mmdrop(struct mm_struct *mm);
 bool mmget_not_zero(struct mm_struct *mm);
 void mmput(struct mm_struct *mm);
+void mmput_own(struct mm_struct *mm);
 void mmput_async(struct mm_struct *mm);
 
 static inline bool process_shares_mm(struct task_struct *p,

@@ -14,9 +14,14 @@ void do_send_sig_info(int sig, void *info, struct task_struct *p,
 
 void send_sig(int sig, struct task_struct *p, int priv);
 
-static inline bool fatal_signal_pending(struct task_struct *p)
+static inline bool __fatal_signal_pending(struct task_struct *p)
 {
 	return READ_ONCE(p->killed);
+}
+
+static inline bool fatal_signal_pending(struct task_struct *p)
+{
+	return __fatal_signal_pending(p);
 }
 
 #endif
