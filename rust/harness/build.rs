@@ -19,7 +19,7 @@ const FILES: [&str; 4] = [
 ];
 
 /// What stands for the rest of the kernel.
-const SHIM: [&str; 5] = ["sched", "cpu", "memory", "mmap", "process"];
+const SHIM: [&str; 6] = ["sched", "cpu", "memory", "migrate", "mmap", "process"];
 
 /// The files of the series, as its patches leave them.
 ///

@@ -91,6 +91,14 @@ int remote_read(struct mm_struct *mm, unsigned long page);
 int remote_write(struct mm_struct *mm, unsigned long page, long value,
 		 unsigned int gup_flags);
 int collapse(struct mm_struct *mm, unsigned long addr, bool settle);
+int migrate_page(struct mm_struct *mm, unsigned long page);
+/*
+ * The calling thread's next walk for migration entries gives way before it begins,
+ * or when it has been to the youngest address space, which it then visits first.
+ */
+#define WALK_BEGINS	1
+#define WALK_HAS_BEGUN	2
+void stop_walk(unsigned int stages);
 /* The process has been killed. */
 void oom_reap(struct mm_struct *mm);
 
@@ -123,6 +131,8 @@ void check_rss(struct mm_struct *mm);
 struct page *alloc_page(void);
 void get_page(struct page *page);
 void put_page(struct page *page);
+/* Waits for GUP-fast, as the IPI of a flush does. */
+void synchronize_gup_fast(void);
 vm_fault_t handle_mm_fault(struct vm_area_struct *vma, unsigned long addr,
 			   unsigned int flags);
 int copy_page_range(struct vm_area_struct *dst_vma,
@@ -135,6 +145,16 @@ void change_ptes(struct vm_area_struct *vma, unsigned long start,
 		 unsigned long end);
 void move_table(struct vm_area_struct *vma, unsigned long from,
 		struct vm_area_struct *new_vma, unsigned long to);
+
+/* shim/migrate.c */
+extern struct rw_semaphore rmap_lock;
+void rmap_link(struct mm_struct *mm, bool forking);
+void rmap_forked(struct mm_struct *mm);
+void rmap_unlink(struct mm_struct *mm);
+void synchronize_rmap(void);
+/* @pte is one, and its table is locked. */
+void check_migration_entry(pte_t pte);
+void migration_entry_wait(void);
 
 /* shim/mmap.c */
 struct mm_struct *mm_alloc(void);

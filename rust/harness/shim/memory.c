@@ -127,7 +127,7 @@ void pte_free(struct mm_struct *mm, pgtable_t table)
 {
 	mutex_destroy(&table->ptl);
 	for (int i = 0; i < PTRS_PER_PTE; i++)
-		BUG_ON(pte_present(table->pte[i]) && "a table is freed in use");
+		BUG_ON(!pte_none(table->pte[i]) && "a table is freed in use");
 	free(table);
 	live_add(LIVE_TABLE, -1);
 }
@@ -176,8 +176,7 @@ static pte_t *pte_lock(struct mm_struct *mm, unsigned long addr, pgtable_t *tabl
 	return &(*table)->pte[(addr >> PAGE_SHIFT) % PTRS_PER_PTE];
 }
 
-/* Waits for GUP-fast, as the IPI of a flush does. */
-static void synchronize_gup_fast(void)
+void synchronize_gup_fast(void)
 {
 	down_write(&rcu);
 	up_write(&rcu);
@@ -202,9 +201,18 @@ static int copy_one_pte(struct vm_area_struct *dst_vma,
 	struct page *page = pte_page(pte);
 	const unsigned long nr = addr >> PAGE_SHIFT;
 
-	BUG_ON(pte_present(ptep_get(dst_pte)) && "copied twice");
-	if (!pte_present(pte))
+	BUG_ON(!pte_none(ptep_get(dst_pte)) && "copied twice");
+	if (pte_none(pte))
 		return 0;
+	if (pte_migration(pte)) {
+		check_migration_entry(pte);
+		pte = mk_migration_pte(page, false, false);
+		set_pte(src_pte, pte);
+		sched_point();
+		set_pte(dst_pte, pte);
+		++*rss;
+		return 0;
+	}
 
 	if (mm_flags_test(MMF_HAS_PINNED, src_mm) && READ_ONCE(page->pincount)) {
 		if (!*prealloc)
@@ -271,7 +279,8 @@ void reset_swap(void)
 /**
  * copy_pte_range_deferred - as in mm/memory.c, entry by entry
  *
- * Others may look at the parent's entries meanwhile, but not change this one.
+ * Others may look at the parent's entries meanwhile, but not change this one. Who
+ * removes migration entries looks at the child's too.
  */
 int copy_pte_range_deferred(struct vm_area_struct *dst_vma,
 			    struct vm_area_struct *src_vma, pmd_t *dst_pmd,
@@ -285,6 +294,7 @@ int copy_pte_range_deferred(struct vm_area_struct *dst_vma,
 	pgtable_t dst = pmd_pgtable(pmdp_get_lockless(dst_pmd));
 	pgtable_t src = pmd_pgtable(src_pmdval);
 	unsigned long addr = start;
+	bool migrations = false;
 	int ret = 0, rss = 0;
 
 	vma_assert_stabilised(src_vma);
@@ -304,9 +314,11 @@ int copy_pte_range_deferred(struct vm_area_struct *dst_vma,
 			ret = -EINTR;
 			break;
 		}
-		if (resume && pte_present(ptep_get(&dst->pte[i])))
+		const pte_t pte = ptep_get(&src->pte[i]);
+
+		if (resume && !pte_none(ptep_get(&dst->pte[i])))
 			continue;
-		if (!pte_present(ptep_get(&src->pte[i])))
+		if (pte_none(pte))
 			continue;
 		if (chance(32)) {
 			ret = -EBUSY;
@@ -321,6 +333,7 @@ int copy_pte_range_deferred(struct vm_area_struct *dst_vma,
 				   addr, true, &supplies->folio, &rss);
 		if (ret)
 			break;
+		migrations |= pte_migration(pte);
 	} while (addr += PAGE_SIZE, addr != end);
 
 	if (mm_flags_test(MMF_UNSTABLE, src_mm))
@@ -329,6 +342,8 @@ int copy_pte_range_deferred(struct vm_area_struct *dst_vma,
 	BUG_ON(pmdp_get_lockless(src_pmd).pmd != src_pmdval.pmd &&
 	       "a claimed range has changed");
 
+	if (migrations)
+		async_pgtable_migrations_copied();
 	spin_unlock(&src->ptl);
 	add_mm_counter(dst_mm, MM_ANONPAGES, rss);
 	spin_unlock(&dst->ptl);
@@ -466,6 +481,13 @@ vm_fault_t handle_mm_fault(struct vm_area_struct *vma, unsigned long addr,
 
 	ptep = pte_lock(mm, addr, &table);
 	pte = ptep_get(ptep);
+	if (pte_migration(pte)) {
+		check_migration_entry(pte);
+		spin_unlock(&table->ptl);
+		put_page(page);
+		migration_entry_wait();
+		return 0;
+	}
 	if (!pte_present(pte)) {
 		set_pte(ptep, mk_pte(page, vma->vm_flags & VM_WRITE));
 		add_mm_counter(mm, MM_ANONPAGES, 1);
@@ -565,7 +587,9 @@ void zap_range(struct vm_area_struct *vma, unsigned long start,
 		if (!ptep)
 			continue;
 		pte = ptep_get(ptep);
-		if (pte_present(pte)) {
+		if (pte_migration(pte))
+			check_migration_entry(pte);
+		if (!pte_none(pte)) {
 			set_pte(ptep, (pte_t){ 0 });
 			add_mm_counter(mm, MM_ANONPAGES, -1);
 		}
@@ -600,7 +624,7 @@ void check_rss(struct mm_struct *mm)
 		pmd_t pmd = pmdp_get_lockless(&mm->pmds->pmd[i]);
 
 		for (int j = 0; j < PTRS_PER_PTE && pmd_present(pmd); j++)
-			nr += pte_present(ptep_get(&pmd_pgtable(pmd)->pte[j]));
+			nr += !pte_none(ptep_get(&pmd_pgtable(pmd)->pte[j]));
 	}
 	BUG_ON(get_mm_counter_sum(mm, MM_ANONPAGES) != nr &&
 	       "oracle: RSS is not what it should be");
@@ -631,6 +655,7 @@ void free_tables(struct mm_struct *mm, unsigned long start, unsigned long end,
 		if (used || pmd_none(old))
 			continue;
 		set_pmd_none(mm, pmd);
+		synchronize_rmap();
 		pte_free(mm, pmd_pgtable(old));
 	}
 }
@@ -647,8 +672,8 @@ void change_ptes(struct vm_area_struct *vma, unsigned long start,
 
 		if (!pte)
 			continue;
-		if (pte_present(ptep_get(pte)) && !(vma->vm_flags & VM_WRITE))
-			set_pte(pte, mk_pte(pte_page(ptep_get(pte)), false));
+		if (pte_write(ptep_get(pte)) && !(vma->vm_flags & VM_WRITE))
+			set_pte(pte, (pte_t){ ptep_get(pte).pte & ~_PAGE_RW });
 		spin_unlock(&table->ptl);
 	}
 	flush_tlb_mm(mm);
@@ -661,6 +686,7 @@ void move_table(struct vm_area_struct *vma, unsigned long from,
 	struct mm_struct *mm = vma->vm_mm;
 	pgtable_t old_table, new_table;
 
+	down_write(&rmap_lock);
 	for (unsigned long i = 0; i < PMD_SIZE; i += PAGE_SIZE) {
 		const unsigned long old = (from + i) >> PAGE_SHIFT;
 		const unsigned long new = (to + i) >> PAGE_SHIFT;
@@ -668,7 +694,7 @@ void move_table(struct vm_area_struct *vma, unsigned long from,
 		pte_t *new_pte;
 
 		if (!old_pte)
-			return;
+			break;
 		new_pte = pte_lock(mm, to + i, &new_table);
 		async_pgtable_note_move(mm, new_table);
 		set_pte(new_pte, ptep_get(old_pte));
@@ -681,6 +707,7 @@ void move_table(struct vm_area_struct *vma, unsigned long from,
 		spin_unlock(&new_table->ptl);
 		spin_unlock(&old_table->ptl);
 	}
+	up_write(&rmap_lock);
 }
 
 /* khugepaged and MADV_COLLAPSE, as far as they replace a page table. */
@@ -724,6 +751,7 @@ int collapse(struct mm_struct *mm, unsigned long addr, bool settle)
 	    async_pgtable_busy(vma, addr, end, ASYNC_PGTABLE_HOOK_KHUGEPAGED))
 		goto unlock;
 	vma_start_write(vma);
+	down_write(&rmap_lock);
 	ptl = pmd_lock(mm, pmd);
 	old = pmd_pgtable(pmdp_get_lockless(pmd));
 	__atomic_store_n(&pmd->pmd, 0, __ATOMIC_RELEASE);
@@ -740,6 +768,7 @@ int collapse(struct mm_struct *mm, unsigned long addr, bool settle)
 		ptdesc_set_pinned(new);
 	pte_free(mm, old);
 	pmd_install(mm, pmd, &new);
+	up_write(&rmap_lock);
 	BUG_ON(new);
 	ret = 0;
 unlock:
@@ -834,7 +863,12 @@ int remote_read(struct mm_struct *mm, unsigned long page)
 	BUG_ON(ret && ret != -EFAULT && ret != -EINTR &&
 	       !(ret == -ENOMEM && is_starved() && current->mm != mm));
 	if (!ret) {
-		ptep = pte_lock(mm, addr, &table);
+		while ((ptep = pte_lock(mm, addr, &table)) &&
+		       pte_migration(ptep_get(ptep))) {
+			check_migration_entry(ptep_get(ptep));
+			spin_unlock(&table->ptl);
+			migration_entry_wait();
+		}
 		stop_cpus(mm);
 		if (mm_flags_test(MMF_UNSTABLE, mm))
 			ret = -EFAULT;

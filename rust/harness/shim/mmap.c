@@ -517,8 +517,10 @@ int dup_mmap(struct mm_struct *mm, struct mm_struct *oldmm)
 	}
 	mmap_write_lock(oldmm);
 	mmap_write_lock(mm);
+	rmap_link(mm, true);
 	for (vma = oldmm->mmap; vma && !ret; vma = vma->vm_next)
 		ret = dup_vma(mm, vma);
+	rmap_forked(mm);
 	flushed = async_pgtable_dup_end(mm, oldmm, !ret);
 	/* What is not copied yet counts already; what is not inherited need not. */
 	BUG_ON(mm->async_pgtable.session &&
@@ -545,6 +547,7 @@ static void exit_mmap(struct mm_struct *mm)
 		zap_range(vma, vma->vm_start, vma->vm_end);
 	mmap_read_unlock(mm);
 	mmap_write_lock(mm);
+	rmap_unlink(mm);
 	/* The tables go first, and do not wait for those who have a VMA locked. */
 	free_tables(mm, 0, TASK_SIZE, true);
 	mutex_destroy(&mm->pmds->ptl);

@@ -346,6 +346,7 @@ struct task_struct *first_process(void)
 	struct mm_struct *mm = mm_alloc();
 	struct task_struct *task = new_task(mm);
 
+	rmap_link(mm, false);
 	publish_task(task);
 	return task;
 }

@@ -110,10 +110,12 @@ pub enum Op {
     Prctl,
     /// Writes to all pages of its own.
     WriteAll,
+    /// Moves a page of another process, or of its own.
+    Migrate,
 }
 
 /// All operations, in the order of their numbers.
-pub const OPS: [Op; 22] = [
+pub const OPS: [Op; 23] = [
     Op::Write,
     Op::Read,
     Op::Fork,
@@ -136,6 +138,7 @@ pub const OPS: [Op; 22] = [
     Op::Sysctl,
     Op::Prctl,
     Op::WriteAll,
+    Op::Migrate,
 ];
 
 /// An operation and its arguments.
@@ -389,6 +392,11 @@ impl Running {
                 Op::Collapse => {
                     if let Some(mm) = OtherMm::nth(b as u8, false, false) {
                         collapse(mm.as_ptr(), range * RANGE, b & 16 != 0);
+                    }
+                }
+                Op::Migrate => {
+                    if let Some(mm) = OtherMm::nth(b as u8, false, false) {
+                        migrate_page(mm.as_ptr(), a % PAGES);
                     }
                 }
                 Op::Kill => drop(OtherMm::nth(b as u8, true, false)),

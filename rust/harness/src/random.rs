@@ -28,7 +28,7 @@ impl Random {
 }
 
 /// How often what is done, out of all of these.
-const WEIGHTS: [(Op, usize); 22] = [
+const WEIGHTS: [(Op, usize); 23] = [
     (Op::Write, 24),
     (Op::Read, 6),
     (Op::Fork, 14),
@@ -51,6 +51,7 @@ const WEIGHTS: [(Op, usize); 22] = [
     (Op::Sysctl, 1),
     (Op::Prctl, 1),
     (Op::WriteAll, 4),
+    (Op::Migrate, 10),
 ];
 
 /// The bytes of a program of `steps` steps, of which the allocation `fail_at` fails.

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use harness::{
     bindings::*,
     machine::{
-        run_on_machine, Entered, OtherMm, Outcome, Task, Thread, PAGE, PAGES, RANGE, RANGES,
+        run_on_machine, Entered, OtherMm, Outcome, Task, Thread, PAGE, PAGES, PAGES_PER_RANGE,
+        RANGE, RANGES,
     },
 };
 
@@ -321,6 +322,96 @@ fn the_child_is_killed_during_a_copy() {
     at_each_point(who_looks, kill);
 }
 
+/// A page of each range of the parent moves, and the child, which must not keep an entry for where
+/// it was, is what it should be.
+fn who_migrates(child: Task) {
+    let mm = OtherMm::nth(1, false, false).expect("there are two");
+    for range in 0..RANGES {
+        // SAFETY: The address space is kept.
+        unsafe { migrate_page(mm.as_ptr(), range * PAGES_PER_RANGE) };
+    }
+    drop(mm);
+    finish(child);
+}
+
+fn a_child_is_copied_during_a_migration() {
+    fn look(entered: Entered) {
+        let mm = youngest();
+        for range in 0..RANGES {
+            // SAFETY: The address space is kept. What moves is not waited for.
+            unsafe { remote_read(mm.as_ptr(), range * PAGES_PER_RANGE + 1) };
+        }
+        drop(mm);
+        drop(entered);
+    }
+    fn write(entered: Entered) {
+        for range in 0..RANGES {
+            // SAFETY: In a process.
+            unsafe { user_write(range * PAGES_PER_RANGE + 1, 3) };
+        }
+        drop(entered);
+    }
+    at_each_point(who_migrates, look);
+    at_each_point(who_migrates, write);
+    at_each_point(who_migrates, drop);
+}
+
+/// As above, but the copy stops as well, at each of its points, while the migration goes on.
+fn a_copy_stops_during_a_migration() {
+    fn look() {
+        let mm = youngest();
+        // SAFETY: The address space is kept. What moves is not waited for.
+        unsafe { remote_read(mm.as_ptr(), 1) };
+    }
+    fn write() {
+        // SAFETY: In a process.
+        unsafe { user_write(1, 3) };
+    }
+    for stages in [WALK_BEGINS, WALK_HAS_BEGUN, WALK_BEGINS | WALK_HAS_BEGUN] {
+        for copy in [look, write] {
+            for point in 1.. {
+                with_parent(move |entered| {
+                    let child = fork();
+                    let migration = Thread::spawn(move || {
+                        let mm = OtherMm::nth(1, false, false).expect("there are two");
+                        // SAFETY: The address space is kept.
+                        unsafe {
+                            stop_walk(stages);
+                            assert_eq!(migrate_page(mm.as_ptr(), 0), 0);
+                        }
+                    });
+                    // SAFETY: No requirements.
+                    unsafe {
+                        give_way();
+                        preempt_after(point);
+                        copy();
+                        REACHED.store(was_preempted(), Relaxed);
+                        preempt_after(0);
+                    }
+                    migration.join();
+                    finish(child);
+                    drop(entered);
+                });
+                if !REACHED.load(Relaxed) {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+fn pages_move_during_a_copy() {
+    fn migrate(_entered: Entered) {
+        let mm = OtherMm::nth(0, false, false).expect("there is one");
+        for page in 0..PAGES {
+            // SAFETY: The address space is kept.
+            unsafe { migrate_page(mm.as_ptr(), page) };
+        }
+    }
+    at_each_point(the_child, migrate);
+    at_each_point(who_looks, migrate);
+}
+
 /// The parent pushes, and the child exits then.
 fn the_child_exits_during_a_copy() {
     fn push(child: Task) {
@@ -427,6 +518,9 @@ harness::tests!(
     the_parent_forks_and_pins_during_a_copy,
     the_parent_is_reaped_during_a_copy,
     the_child_is_killed_during_a_copy,
+    a_child_is_copied_during_a_migration,
+    a_copy_stops_during_a_migration,
+    pages_move_during_a_copy,
     the_child_exits_during_a_copy,
     a_parent_exits_after_the_last_copy,
     a_fault_during_the_first_fork,

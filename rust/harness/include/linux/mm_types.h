@@ -103,6 +103,7 @@ struct mm_struct {
 	/* Of the harness: */
 	struct cpu *cpus;		/* on which it runs */
 	pthread_mutex_t cpus_lock;
+	int forking;			/* what it has is being copied */
 	int id;
 	int payer;			/* memory cgroup of who forked it */
 	struct fate *fate;

@@ -10,7 +10,10 @@
 
 #define _PAGE_PRESENT	1UL
 #define _PAGE_RW	2UL
-#define _PAGE_FLAGS	(_PAGE_PRESENT | _PAGE_RW)
+/* Of what is not present: */
+#define _PAGE_MIGRATION	4UL
+#define _PAGE_EXCLUSIVE	8UL
+#define _PAGE_FLAGS	15UL
 
 static inline bool pmd_none(pmd_t pmd)
 {
@@ -75,6 +78,11 @@ static inline pte_t mk_pte(struct page *page, bool write)
 	return (pte_t){ (unsigned long)page | _PAGE_PRESENT | (write ? _PAGE_RW : 0) };
 }
 
+static inline bool pte_none(pte_t pte)
+{
+	return !pte.pte;
+}
+
 static inline bool pte_present(pte_t pte)
 {
 	return pte.pte & _PAGE_PRESENT;
@@ -83,6 +91,24 @@ static inline bool pte_present(pte_t pte)
 static inline bool pte_write(pte_t pte)
 {
 	return pte.pte & _PAGE_RW;
+}
+
+/* Writable, readable and exclusive, or readable. */
+static inline pte_t mk_migration_pte(struct page *page, bool write, bool exclusive)
+{
+	return (pte_t){ (unsigned long)page | _PAGE_MIGRATION |
+			(write ? _PAGE_RW : 0) |
+			(exclusive ? _PAGE_EXCLUSIVE : 0) };
+}
+
+static inline bool pte_migration(pte_t pte)
+{
+	return pte.pte & _PAGE_MIGRATION;
+}
+
+static inline bool pte_migration_exclusive(pte_t pte)
+{
+	return pte.pte & _PAGE_EXCLUSIVE;
 }
 
 static inline pte_t ptep_get(pte_t *ptep)
