@@ -60,6 +60,8 @@ void add_thread(struct task_struct *task);
 void enter_process(struct task_struct *task);
 void task_work_run(void);
 void leave_process(void);
+/* Current is the init of a pid namespace: all others die with it. */
+void become_child_reaper(void);
 void kill_process(struct task_struct *task);
 /* Of the @nth process, counted round: its mm with mm_count; kills it if asked. */
 struct mm_struct *get_nth_mm(unsigned int nth, bool kill, bool oom);

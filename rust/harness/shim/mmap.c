@@ -581,6 +581,7 @@ void mmdrop(struct mm_struct *mm)
 	/* As check_mm() */
 	BUG_ON(get_mm_rss(mm) && "oracle: RSS is left");
 	BUG_ON(mm->killed_itself && !mm->failed &&
+	       !__atomic_load_n(&mm->parents_fate->doomed, __ATOMIC_ACQUIRE) &&
 	       "oracle: a child is killed, but its session has not failed");
 	put_fate(mm->fate);
 	put_fate(mm->parents_fate);

@@ -390,6 +390,22 @@ void enter_process(struct task_struct *task)
 	cpu_attach(task->mm);
 }
 
+void become_child_reaper(void)
+{
+	current->child_reaper = true;
+}
+
+/* As zap_pid_ns_processes(). There is one namespace. */
+static void kill_all(void)
+{
+	struct task_struct *p;
+
+	rcu_read_lock();
+	for_each_process(p)
+		kill_process(p);
+	rcu_read_unlock();
+}
+
 /* As do_exit(): the mm first, then the works that are left. */
 void leave_process(void)
 {
@@ -411,7 +427,12 @@ void leave_process(void)
 	task->mm = NULL;
 	up_write(&rcu);
 	task->flags |= PF_EXITING;
+	/* What it has not copied, its children do not need: they die first. */
+	if (task->child_reaper)
+		doom(mm);
 	mmput_own(mm);
+	if (task->child_reaper)
+		kill_all();
 	task_work_run();
 	mem_cgroup_put(task->memcg);
 	free(task);

@@ -4,7 +4,7 @@
 //!
 //! | bytes             | meaning |
 //! |-------------------|---------|
-//! | 0                 | threads of the first process; how much of its memory is written to |
+//! | 0                 | the first process: threads; how much of its memory is written to; is it an init? |
 //! | 1                 | which allocation fails, 0 for none |
 //! | 2                 | mappings of the first process, see [`LAYOUTS`] |
 //! | three at a time   | who, and what ([`Op`]); two arguments |
@@ -239,6 +239,10 @@ impl Running {
             for &(start, end, flags) in layout {
                 // SAFETY: In a process.
                 unsafe { do_mmap(start * PAGE, end * PAGE, (flags | VM_WRITE).into()) };
+            }
+            if this.program.start >= 224 {
+                // SAFETY: In a process.
+                unsafe { become_child_reaper() };
             }
             let step = if this.program.start & 4 == 0 { 1 } else { 3 };
             for page in (0..PAGES).step_by(step) {

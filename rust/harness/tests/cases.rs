@@ -168,6 +168,85 @@ fn as_many_sessions_as_may() {
     assert_eq!((outcome.sessions, outcome.abandoned), (17, 1));
 }
 
+fn nobody_copies_for_the_dying() {
+    let outcome = with_parent(|entered| {
+        let child = fork();
+        child.kill();
+        write_all(3);
+        in_thread(|| drop(child.enter()));
+        drop(entered);
+    });
+    assert_eq!((outcome.sessions, outcome.abandoned), (1, 1));
+    assert_eq!(
+        outcome.settled, [0, 0, 0],
+        "oracle: copied for a child that is being killed"
+    );
+}
+
+/// The address space of a child may stay when its task is gone.
+fn a_child_exits_while_somebody_has_its_memory() {
+    let outcome = with_parent(|entered| {
+        let child = fork();
+        let mm = youngest();
+        // SAFETY: The address space is kept.
+        unsafe { assert!(mmget_not_zero(mm.as_ptr())) };
+        give_up(child);
+        write_all(3);
+        // SAFETY: Taken above.
+        unsafe { mmput(mm.as_ptr()) };
+        drop(mm);
+        drop(entered);
+    });
+    assert_eq!((outcome.sessions, outcome.abandoned), (1, 1));
+    assert_eq!(outcome.settled, [0, 0, 0], "oracle: copied for the dead");
+}
+
+fn the_init_of_a_namespace_exits() {
+    let outcome = with_parent(|entered| {
+        // SAFETY: In a process.
+        unsafe { become_child_reaper() };
+        let children: Vec<_> = (0..3).map(|_| fork()).collect();
+        drop(entered);
+        for child in children {
+            in_thread(|| {
+                let entered = child.enter();
+                // SAFETY: In a process.
+                unsafe {
+                    assert!(is_killed(), "oracle: a child outlives its namespace");
+                    task_work_run();
+                }
+                drop(entered);
+            });
+        }
+    });
+    assert_eq!((outcome.sessions, outcome.abandoned), (3, 3));
+    assert_eq!(outcome.settled, [0, 0, 0], "oracle: copied for the dying");
+}
+
+/// Its children live on.
+fn the_init_of_a_namespace_calls_execve() {
+    let outcome = with_parent(|entered| {
+        let init = Task::fork(false, false).expect("there is memory");
+        let child = fork();
+        let mm = OtherMm::nth(2, false, false).expect("there are three");
+        // SAFETY: The address space is kept.
+        unsafe { assert!(mmget_not_zero(mm.as_ptr())) };
+        drop(entered);
+
+        let entered = init.enter();
+        // SAFETY: In a process; taken above, as if it had been its own until now.
+        unsafe {
+            become_child_reaper();
+            mmput_own(mm.as_ptr());
+        }
+        drop(mm);
+        finish(child);
+        drop(entered);
+    });
+    assert_eq!((outcome.abandoned, outcome.failed), (0, 0));
+    assert_eq!(outcome.settled, [0, 0, RANGES as isize]);
+}
+
 /// A parent with many children is reaped: they are killed, and nothing else.
 fn a_parent_is_reaped() {
     let outcome = with_parent(|entered| {
@@ -510,6 +589,10 @@ harness::tests!(
     a_victim_takes_an_innocent_parent_down,
     a_protection_outlives_a_part_of_its_range,
     as_many_sessions_as_may,
+    nobody_copies_for_the_dying,
+    a_child_exits_while_somebody_has_its_memory,
+    the_init_of_a_namespace_exits,
+    the_init_of_a_namespace_calls_execve,
     a_parent_is_reaped,
     the_parent_exits_during_a_copy,
     the_parent_writes_during_a_copy,
