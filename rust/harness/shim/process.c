@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Customised: kernel/fork.c, exit.c, signal.c, task_work.c, sysctl.c,
- * mm/vmstat.c, memcontrol.c, ksm.c, lib/fault-inject.c.
+ * Customised: kernel/fork.c, exit.c, pid_namespace.c, signal.c, task_work.c,
+ * sysctl.c, mm/vmstat.c, memcontrol.c, ksm.c, lib/fault-inject.c.
  */
 #include <harness.h>
 #include <linux/ksm.h>
