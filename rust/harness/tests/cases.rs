@@ -178,7 +178,8 @@ fn nobody_copies_for_the_dying() {
     });
     assert_eq!((outcome.sessions, outcome.abandoned), (1, 1));
     assert_eq!(
-        outcome.settled, [0, 0, 0],
+        outcome.settled,
+        [0, 0, 0],
         "oracle: copied for a child that is being killed"
     );
 }
