@@ -369,8 +369,8 @@ struct task_struct *copy_process(u64 clone_flags, bool fail_late)
 		return NULL;
 	}
 	task = new_task(mm);
-	async_pgtable_attach(task);
 	publish_task(task);
+	async_pgtable_attach(task);
 	/* Another thread could be about to fork. */
 	if (READ_ONCE(current->threads) == 1 && chance(2))
 		move_to_new_memcg();
