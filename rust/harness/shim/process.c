@@ -230,7 +230,7 @@ bool need_resched(void)
 	return chance(4);
 }
 
-void usleep_idle_range(unsigned long min, unsigned long max)
+void usleep_range_state(unsigned long min, unsigned long max, unsigned int state)
 {
 	might_sleep();
 	give_way();
@@ -327,6 +327,7 @@ static struct task_struct *new_task(struct mm_struct *mm)
 
 	task->mm = mm;
 	task->threads = 1;
+	task->signal->live.counter = 1;
 	task->comm = "task";
 	task->memcg = new_memcg();
 	live_add(LIVE_TASK, 1);
@@ -426,7 +427,7 @@ void leave_process(void)
 	*p = task->next;
 	task->mm = NULL;
 	up_write(&rcu);
-	task->flags |= PF_EXITING;
+	__atomic_store_n(&task->signal->live.counter, 0, __ATOMIC_RELAXED);
 	/* What it has not copied, its children do not need: they die first. */
 	if (task->child_reaper)
 		doom(mm);

@@ -9,12 +9,16 @@
 #include <linux/mm_types.h>
 
 #define PF_KTHREAD	1
-#define PF_EXITING	2
+
+struct signal_struct {
+	atomic_t live;
+};
 
 struct task_struct {
 	struct mm_struct *mm;
 	unsigned int flags;
 	int threads;
+	struct signal_struct signal[1];
 	int killed;		/* SIGKILL is pending */
 	int oom_victim;
 	bool child_reaper;	/* init of a pid namespace */
@@ -45,7 +49,6 @@ static inline void rcu_read_unlock(void)
 
 void cond_resched(void);
 bool need_resched(void);
-void usleep_idle_range(unsigned long min, unsigned long max);
 
 static inline struct task_struct *task_tgid(struct task_struct *p)
 {
