@@ -111,7 +111,6 @@ impl Actor<'_> {
         let pte = self.s.mms[0].pte[va];
         match pte.kind {
             Kind::None => return,
-            Kind::Migration => self.s.get(pte.page),
             Kind::Present if self.is_pinned(pte.page) => {
                 let page = self.s.alloc(self.s.value(pte.page));
                 self.s.mms[c + 1].pte[va] = crate::page_tables::Pte { page, ..pte };
@@ -119,7 +118,7 @@ impl Actor<'_> {
             }
             _ => {}
         }
-        self.s.share(c + 1, va);
+        self.share(0, c + 1, va);
     }
 
     fn is_pinned(&self, page: u8) -> bool {
@@ -160,6 +159,7 @@ impl Actor<'_> {
             self.s.sessions[c] = Session {
                 phase: Phase::Live,
                 pending,
+                source: 0,
                 present: true,
                 claims: Default::default(),
             };

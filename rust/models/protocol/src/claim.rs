@@ -4,7 +4,7 @@
 
 use crate::{
     Actor, Mutation, Wrong,
-    page_tables::PTES,
+    page_tables::{Kind, PTES, vas_of},
     session::Phase,
     task::{Settle, Want},
 };
@@ -12,14 +12,18 @@ use crate::{
 impl Actor<'_> {
     /// `Claim::new()`. `Some(false)`: the range is settled, or the session has ended.
     fn claim(&mut self) -> Option<bool> {
-        let (session, range) = (self.task().session(), self.task().range());
+        let (slot, range) = (self.task().session(), self.task().range());
         let me = self.me();
-        let session = &mut self.s.sessions[session];
+        let session = &self.s.sessions[slot];
         let lock = session.claims[range];
         if lock != 0 && lock != me && !self.model.has(Mutation::ClaimWithoutLock) {
             return None;
         }
         let good = session.is_good() && session.is_pending(range);
+        if lock == me {
+            self.wrong(Wrong::SleptWithClaim);
+        }
+        let session = &mut self.s.sessions[slot];
         if good || self.model.has(Mutation::ClaimWithoutLooking) {
             session.claims[range] = me;
             return Some(true);
@@ -37,22 +41,27 @@ impl Actor<'_> {
             self.next_range();
             return Some(());
         }
+        let parent = self.source();
         if !self.task().pushes() {
-            if self.s.gone {
+            if self.s.is_gone(parent) {
                 self.wrong(Wrong::ParentGone);
             }
-            if self.s.mms[0].write != 0 || self.s.detached {
+            if self.parent_is_locked() {
                 if !self.m(Mutation::ClaimOverPause) {
                     self.drop_claim();
                 }
                 self.task_mut().settle = Settle::Pause;
                 return Some(());
             }
-            self.s.mms[0].read += 1;
+            self.s.mms[parent].read += 1;
         }
         let range = self.task().range();
         if self.m(Mutation::LiftBeforeCopy) {
-            self.s.mms[0].mkwrite(range);
+            self.s.mms[parent].mkwrite(range);
+        }
+        let migrates = |va: usize| self.s.mms[parent].pte[va].kind == Kind::Migration;
+        if self.m(Mutation::CountedBeforeLock) && vas_of(range).any(migrates) {
+            self.count_migrations();
         }
         let task = self.task_mut();
         task.settle = Settle::Copy;
@@ -107,9 +116,12 @@ impl Actor<'_> {
     /// Unlocks the parent's mapping, if it was locked for the claim, then drops the claim.
     pub(crate) fn give_back(&mut self) {
         if !self.task().pushes() {
-            self.s.mms[0].read -= 1;
+            let parent = self.source();
+            self.s.mms[parent].read -= 1;
         }
-        if !(self.m(Mutation::ClaimOverSleep) && self.task().settle == Settle::Copy) {
+        if !(self.m(Mutation::ClaimOverSleep)
+            && matches!(self.task().settle, Settle::Copy | Settle::Count))
+        {
             self.drop_claim();
         }
         let tries = self.task().tries + 1;
@@ -122,25 +134,25 @@ impl Actor<'_> {
     /// The first half of `publish()`: the range is settled, under the lock of the entry.
     pub(crate) fn publish_step(&mut self) -> Option<()> {
         let (session, range) = (self.task().session(), self.task().range());
-        let me = self.me();
-        if self.s.mms[0].pmd_lock[range] != 0 {
+        let (me, parent) = (self.me(), self.source());
+        if self.s.mms[parent].pmd_lock[range] != 0 {
             return None;
         }
         if self.m(Mutation::LiftOutsideLock) {
             // Looks first, then settles.
             let others = (self.s.sessions.iter().enumerate())
-                .any(|(other, it)| other != session && it.present && it.is_pending(range));
+                .any(|(other, it)| other != session && it.overlaps(parent, range));
             let task = self.task_mut();
             task.a = u8::from(others);
             task.settle = Settle::Settled;
             return Some(());
         }
-        self.s.mms[0].pmd_lock[range] = me;
+        self.s.mms[parent].pmd_lock[range] = me;
         if !self.m(Mutation::LiftBeforePublish) {
             let last = self.s.sessions[session].settled(range);
             self.task_mut().last = last;
         } else {
-            self.s.mms[0].mkwrite(range);
+            self.s.mms[parent].mkwrite(range);
         }
         self.task_mut().settle = Settle::Lift;
         Some(())
@@ -152,7 +164,8 @@ impl Actor<'_> {
         let last = self.s.sessions[session].settled(range);
         self.task_mut().last = last;
         if self.task().a == 0 {
-            self.s.mms[0].mkwrite(range);
+            let parent = self.source();
+            self.s.mms[parent].mkwrite(range);
         }
         self.leave();
         Some(())
@@ -160,16 +173,17 @@ impl Actor<'_> {
 
     /// The second half of `publish()`, and the end of the claim.
     pub(crate) fn lift_step(&mut self) -> Option<()> {
+        let parent = self.source();
         let (session, range) = (self.task().session(), self.task().range());
         if self.m(Mutation::LiftBeforePublish) {
             let last = self.s.sessions[session].settled(range);
             self.task_mut().last = last;
         } else if self.m(Mutation::LiftForAll) {
-            self.s.mms[0].mkwrite(range);
+            self.s.mms[parent].mkwrite(range);
         } else if !self.m(Mutation::NotLifted) {
-            self.s.lift(range);
+            self.s.lift(parent, range);
         }
-        self.s.mms[0].pmd_lock[range] = 0;
+        self.s.mms[parent].pmd_lock[range] = 0;
         self.leave();
         Some(())
     }

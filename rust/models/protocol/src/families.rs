@@ -269,7 +269,13 @@ pub fn migration() -> Family {
     let tasks = [
         (FIRST, after(&[Op::Fork(0)], &changes)),
         (SECOND, one(&[Op::Write(1)])),
-        (Role::Child(0), lives()),
+        (
+            Role::Child(0),
+            vec![
+                vec![Op::CopyAll, Op::ChildWrite(0), Op::ChildDies],
+                vec![Op::ChildExit],
+            ],
+        ),
         (Role::Other, one(&[look(0, 0)])),
         (Role::Other, one(&[Op::Migrate(1)])),
     ];
@@ -286,6 +292,51 @@ pub fn migration_of_sessions() -> Family {
         (Role::Other, one(&[Op::Migrate(0), Op::Migrate(1)])),
     ];
     Family::new("migration of sessions", 1, product(&tasks))
+}
+
+/// The same while the parent exits, moves the page elsewhere, or is reaped.
+pub fn migration_at_the_end() -> Family {
+    let ends = [Op::Exit, Op::Change(Hook::Mremap, 0)];
+    let tasks = [
+        (FIRST, after(&[Op::Fork(0)], &ends)),
+        (
+            Role::Child(0),
+            vec![vec![Op::CopyAll, Op::ChildDies], vec![Op::ChildExit]],
+        ),
+        (Role::Other, one(&[look(0, 0)])),
+        (Role::Other, one(&[Op::Reap, Op::Kill(0)])),
+        (Role::Other, one(&[Op::Migrate(0)])),
+    ];
+    Family::new("migration at the end", 1, product(&tasks))
+}
+
+/// The same with a child of a child.
+pub fn migration_of_generations() -> Family {
+    let forks = [Op::CopyAll, Op::ChildFork(1)];
+    let tasks = [
+        (
+            FIRST,
+            after(&[Op::Fork(0)], &[Op::Change(Hook::Discard, 0), Op::Exit]),
+        ),
+        (
+            Role::Child(0),
+            after(&forks, &[Op::ChildDies, Op::ChildExit]),
+        ),
+        (
+            Role::Child(1),
+            vec![vec![Op::CopyAll, Op::ChildDies], vec![Op::ChildExit]],
+        ),
+        (Role::Other, one(&[Op::Migrate(0), Op::Migrate(1)])),
+    ];
+    let observed = [
+        (FIRST, vec![vec![Op::Fork(0)]]),
+        (Role::Child(0), after(&forks, &[Op::ChildExit])),
+        (Role::Child(1), copies()),
+        (Role::Other, one(&[Op::Migrate(0)])),
+        (Role::Other, one(&[Op::Reap, look(1, 0)])),
+    ];
+    let scenarios = [product(&tasks), product(&observed)].concat();
+    Family::new("migration of generations", 1, scenarios)
 }
 
 /// Pages are pinned before, during and after fork.

@@ -56,6 +56,7 @@ impl Actor<'_> {
             Op::Exit => self.exit(),
             Op::CopyAll => self.child_work(),
             Op::ChildWrite(va) => self.child_write(va),
+            Op::ChildFork(c) => self.child_fork(c),
             Op::ChildExit | Op::ChildDies => match self.role() {
                 Role::Child(c) => self.child_exit(c),
                 _ => None,
@@ -70,7 +71,7 @@ impl Actor<'_> {
         }
     }
 
-    fn lock_read(&mut self, mm: usize) -> Option<()> {
+    pub(crate) fn lock_read(&mut self, mm: usize) -> Option<()> {
         if self.s.mms[mm].write != 0 {
             return None;
         }

@@ -18,13 +18,15 @@
 //!   read. So a walk may use an old PMD entry and a new PTE.
 //! - fork: the look for pins, protection, in-call copies, failure, flush, arming. Up to two
 //!   sessions.
-//! - The copy, PTE by PTE, that may stop between two, for want of a page, at a migration entry, or
-//!   as it is told to; claims; publication in two steps; the end of a session, and all that waits.
+//! - The copy, PTE by PTE, that may stop between two, for want of a page, or as it is told to; claims; publication in two steps; the end of a session, and all that waits.
 //! - The hooks of `ci/hooks`, each with what it is there for.
 //! - Write faults with copy on write, GUP, GUP-fast that pins with `write_protect_seq`, devices.
 //! - munmap, mprotect, mremap, discards, guards, splits, soft-dirty, userfaultfd, collapse, KSM.
 //! - Migration: two walks of the rmap, which come to the mappings in any order, and a page that
-//!   moves if it is mapped nowhere in between.
+//!   moves if it is mapped nowhere in between. The second one is repeated if migration entries were
+//!   copied meanwhile. Their number is a mark here, on who has read it.
+//! - A child of a child, to which migration entries come in two copies. Its parent is complete, and
+//!   does no more than to exit.
 //! - The exit of parent and child, SIGKILL, the OOM reaper, want of memory.
 //!
 //! # What is not
@@ -40,7 +42,7 @@
 //!   has a cycle but by a bug, and that everybody comes to an end is that no state is without a
 //!   next one before.
 //! - Swap, huge pages but as what collapse leaves behind, poisoned pages, read faults, `MADV_FREE`;
-//!   memory cgroups and accounting; PREEMPT_RT. A child of a child. Two claims that share a lock.
+//!   memory cgroups and accounting; PREEMPT_RT. Two claims that share a lock. Namespaces of pids.
 //! - GUP that takes a reference and no pin, and writes later: it has no rights after a fork.
 //! - TLBs of children: nobody but they changes what they have in user space.
 //! - In-call copies of fork as far as they are not new; they are atomic here. What a device writes
@@ -185,6 +187,8 @@ pub struct State {
     pub fork_failures: u8,
     /// Pages that the parent has at addresses that are not modelled.
     pub elsewhere: u16,
+    /// Those of them that are being migrated there.
+    pub elsewhere_migrating: u16,
     /// Pages that are pinned for good.
     pub pinned: u16,
     /// The oracle: what the parent, or a device of its, has written last.
@@ -250,6 +254,7 @@ impl Hash for State {
             failures,
             fork_failures,
             elsewhere,
+            elsewhere_migrating,
             pinned,
             memory,
             expected,
@@ -258,6 +263,7 @@ impl Hash for State {
         (scenario, tasks, pages, mms, tlbs, sessions, children, seq).hash(&mut flat);
         (has_pins, marked, notifier, detached, cut, unstable, gone).hash(&mut flat);
         (forks, failures, fork_failures, elsewhere, pinned).hash(&mut flat);
+        elsewhere_migrating.hash(&mut flat);
         (memory, expected, wrong).hash(&mut flat);
         state.write(&flat.bytes[..flat.len]);
     }
@@ -344,6 +350,13 @@ impl Protocol {
         self.op(s, task).is_none()
     }
 
+    /// Does the parent move pages to where they are not modelled?
+    pub fn moves(&self, s: &State) -> bool {
+        let moves = |op: &Op| matches!(op, Op::Change(Hook::Mremap, _));
+        (self.family.scenarios[usize::from(s.scenario)].iter())
+            .any(|(_, ops)| ops.iter().any(moves))
+    }
+
     /// Are all?
     pub fn all_done(&self, s: &State) -> bool {
         (0..self.tasks(s)).all(|task| self.is_done(s, task))
@@ -371,13 +384,16 @@ impl Protocol {
             failures: family.failures,
             fork_failures: family.fork_failures,
             elsewhere: 0,
+            elsewhere_migrating: 0,
             pinned: 0,
             memory: Default::default(),
             expected: Default::default(),
             wrong: None,
         };
         for (c, child) in s.children.iter_mut().enumerate() {
-            let forks = |(_, ops): &(Role, Vec<Op>)| ops.contains(&Op::Fork(c));
+            let forks = |(_, ops): &(Role, Vec<Op>)| {
+                ops.contains(&Op::Fork(c)) || ops.contains(&Op::ChildFork(c))
+            };
             if !family.scenarios[scenario].iter().any(forks) {
                 child.life = Life::Never;
             }
@@ -414,7 +430,7 @@ impl Model for Protocol {
         for task in 0..self.tasks(s) {
             let choices = match self.op(s, task) {
                 None => 0,
-                Some(Op::Migrate(_)) => MMS as u8,
+                Some(Op::Migrate(_)) => MMS as u8 + 1,
                 Some(Op::Fork(_)) => 2,
                 Some(_) if s.tasks[task].call != Call::None => 2,
                 Some(_) => 1,
@@ -498,7 +514,7 @@ impl Actor<'_> {
 
     /// The operation is done.
     fn finish(&mut self) {
-        if let Some(Op::Fork(c)) = self.model.op(self.s, self.t) {
+        if let Some(Op::Fork(c) | Op::ChildFork(c)) = self.model.op(self.s, self.t) {
             let life = &mut self.s.children[c].life;
             if *life == Life::Unborn {
                 *life = Life::Never;

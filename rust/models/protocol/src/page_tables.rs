@@ -7,7 +7,7 @@
 
 use crate::{
     Actor, Hook, Mutation, State, Wrong,
-    task::{Settle, Want},
+    task::{Op, Settle, TASKS, Want},
 };
 
 /// Ranges of an address space.
@@ -144,6 +144,14 @@ impl Mm {
 }
 
 impl State {
+    /// Is all of an address space unmapped?
+    pub fn is_gone(&self, mm: usize) -> bool {
+        match mm {
+            0 => self.gone,
+            child => self.children[child - 1].gone,
+        }
+    }
+
     /// What a page contains.
     pub fn value(&self, page: u8) -> u8 {
         if page == ZERO {
@@ -218,6 +226,11 @@ impl State {
 }
 
 impl Actor<'_> {
+    /// The address space that the session at hand copies.
+    pub(crate) fn source(&self) -> usize {
+        self.s.sessions[self.task().session()].source.into()
+    }
+
     /// Takes the lock of a page table, for one step.
     pub(crate) fn table_is_free(&self, mm: usize, range: usize) -> Option<()> {
         (self.s.mms[mm].ptl[range] == 0).then_some(())
@@ -226,24 +239,22 @@ impl Actor<'_> {
     /// `copy_pte_range_deferred()`, one PTE at a time. The range is claimed.
     pub(crate) fn copy_step(&mut self, choice: u8) -> Option<()> {
         let (c, range) = (self.task().session(), self.task().range());
-        let child = c + 1;
+        let (parent, child) = (self.source(), c + 1);
         let me = self.me();
-        let held = self.s.mms[0].ptl[range] == me;
+        let held = self.s.mms[parent].ptl[range] == me;
         if choice == 1 {
             // need_resched()
             if !held || self.task().pushes() || self.task().at <= self.task().start {
                 return None;
             }
-            self.unlock_tables();
-            self.give_back();
-            self.task_mut().settle = Settle::Claim;
+            self.copy_stops();
             return Some(());
         }
 
         if !held {
-            self.table_is_free(0, range)?;
+            self.table_is_free(parent, range)?;
             self.table_is_free(child, range)?;
-            self.s.mms[0].ptl[range] = me;
+            self.s.mms[parent].ptl[range] = me;
             self.s.mms[child].ptl[range] = me;
             let resume = self.s.mms[child].pmd[range] != Pmd::None;
             self.s.mms[child].pmd[range] = Pmd::Table { write: true };
@@ -254,8 +265,11 @@ impl Actor<'_> {
                 task.at = 0;
             }
             task.start = task.at;
+            if self.m(Mutation::CountedBeforeCopy) {
+                self.count_migrations();
+            }
         }
-        if self.s.gone {
+        if self.s.is_gone(parent) {
             self.wrong(Wrong::ParentGone);
         }
         if self.s.children[c].gone {
@@ -265,62 +279,105 @@ impl Actor<'_> {
             self.wrong(Wrong::ChildChanged);
         }
         // WARN_ON_ONCE() in async_pgtable_copy_range()
-        if self.s.cut[range] || !matches!(self.s.mms[0].pmd[range], Pmd::Table { .. }) {
+        let cut = parent == 0 && self.s.cut[range];
+        if cut || !matches!(self.s.mms[parent].pmd[range], Pmd::Table { .. }) {
             self.wrong(Wrong::MappingChanged);
         }
 
         let va = range * PTES + usize::from(self.task().at);
         match self.copy_pte(child, va) {
-            Want::Nothing => {}
+            Want::Nothing => self.task_mut().at += 1,
             want => {
-                self.unlock_tables();
-                self.give_back();
-                let task = self.task_mut();
-                task.want = want;
-                task.settle = if want == Want::Migration {
-                    Settle::Migration
-                } else {
-                    Settle::Claim
-                };
+                self.task_mut().want = want;
+                self.copy_stops();
                 return Some(());
             }
         }
-        self.task_mut().at += 1;
-        let half = self.m(Mutation::HalfACopyIsPublished);
-        if usize::from(self.task().at) < PTES && !half {
-            return Some(());
+        if self.is_copied() {
+            self.copy_stops();
         }
+        Some(())
+    }
 
-        self.unlock_tables();
-        let unstable =
-            self.s.unstable && self.hook(Hook::Oom) && !self.m(Mutation::UnstableIgnored);
+    fn is_copied(&self) -> bool {
+        usize::from(self.task().at) == PTES || self.m(Mutation::HalfACopyIsPublished)
+    }
+
+    /// The copy has come to the end, or something is in the way.
+    fn copy_stops(&mut self) {
+        if !self.task().migrations {
+            self.unlock_tables();
+            self.copy_ends();
+            return;
+        }
+        if self.m(Mutation::CountedAfterUnlock) {
+            self.unlock_tables();
+        }
+        self.task_mut().settle = Settle::Count;
+    }
+
+    /// `async_pgtable_migrations_copied()`, and then the page tables are unlocked. Until that is
+    /// done nobody sees their entries, so it is one step.
+    pub(crate) fn count_step(&mut self) -> Option<()> {
+        self.count_migrations();
+        self.task_mut().migrations = false;
+        if !self.m(Mutation::CountedAfterUnlock) {
+            self.unlock_tables();
+        }
+        self.copy_ends();
+        Some(())
+    }
+
+    fn copy_ends(&mut self) {
+        if !self.is_copied() {
+            self.give_back();
+            self.task_mut().settle = Settle::Claim;
+            return;
+        }
+        let unstable = self.source() == 0
+            && self.s.unstable
+            && self.hook(Hook::Oom)
+            && !self.m(Mutation::UnstableIgnored);
         if unstable {
             self.give_back();
             self.task_mut().settle = Settle::Fail;
         } else {
             self.task_mut().settle = Settle::Publish;
         }
-        Some(())
     }
 
     fn unlock_tables(&mut self) {
-        let (child, range) = (self.task().session() + 1, self.task().range());
-        self.s.mms[0].ptl[range] = 0;
+        let (parent, child) = (self.source(), self.task().session() + 1);
+        let range = self.task().range();
+        self.s.mms[parent].ptl[range] = 0;
         self.s.mms[child].ptl[range] = 0;
+    }
+
+    /// The number of copies of migration entries is raised. What it is does not matter, but who
+    /// has read it before has to see that.
+    pub(crate) fn count_migrations(&mut self) {
+        for task in 0..TASKS {
+            if let Some(Op::Migrate(_)) = self.model.op(self.s, task) {
+                self.s.tasks[task].last = true;
+            }
+        }
     }
 
     /// Copies a PTE, or says what it wants for that.
     fn copy_pte(&mut self, child: usize, va: usize) -> Want {
+        let parent = self.source();
         let old = self.s.mms[child].pte[va];
         if self.task().resume && old.kind != Kind::None {
             return Want::Nothing;
         }
-        let pte = self.s.mms[0].pte[va];
+        let pte = self.s.mms[parent].pte[va];
         match pte.kind {
             Kind::None => return Want::Nothing,
-            Kind::Marker => {}
-            Kind::Migration if self.hook(Hook::Migration) => return Want::Migration,
-            Kind::Migration => self.s.get(pte.page),
+            Kind::Migration => {
+                let early =
+                    self.m(Mutation::CountedBeforeCopy) || self.m(Mutation::CountedBeforeLock);
+                self.task_mut().migrations = !early;
+            }
             Kind::Present if self.must_copy_page(pte.page) => {
                 if self.task().want != Want::Folio {
                     return Want::Folio;
@@ -330,13 +387,38 @@ impl Actor<'_> {
                 self.s.mms[child].pte[va] = Pte { page, ..pte };
                 return Want::Nothing;
             }
-            Kind::Present => {}
+            Kind::Marker | Kind::Present => {}
         }
         if old.kind != Kind::None {
             self.wrong(Wrong::CopiedTwice);
         }
-        self.s.share(child, va);
+        self.share(parent, child, va);
         Want::Nothing
+    }
+
+    /// `copy_present_ptes()`, or `copy_nonpresent_pte()`: the child gets the parent's page, which
+    /// is read-only from now on, and will be so when it has been migrated.
+    pub(crate) fn share(&mut self, parent: usize, child: usize, va: usize) {
+        let pte = &mut self.s.mms[parent].pte[va];
+        if matches!(pte.kind, Kind::Present | Kind::Migration) {
+            pte.write = false;
+        }
+        let pte = *pte;
+        self.s.mms[child].pte[va] = pte;
+        if !self.s.mms[parent].pte[va].uses(pte.page) || pte.page == ZERO {
+            return;
+        }
+        self.s.get(pte.page);
+        self.s.pages[usize::from(pte.page)].exclusive = false;
+        // It is the entry that says so until it is removed.
+        for task in 0..TASKS {
+            if let Some(Op::Migrate(_)) = self.model.op(self.s, task) {
+                let task = self.s.tasks[task];
+                if task.hold == pte.page + 1 && task.a != 0 {
+                    self.s.pages[usize::from(task.a) - 1].exclusive = false;
+                }
+            }
+        }
     }
 
     fn must_copy_page(&self, page: u8) -> bool {
@@ -344,21 +426,5 @@ impl Actor<'_> {
             && page != ZERO
             && self.s.has_pins
             && self.s.pages[usize::from(page)].pins != 0
-    }
-}
-
-impl State {
-    /// `copy_present_ptes()`: the child gets the parent's page, which is read-only from now on.
-    pub fn share(&mut self, child: usize, va: usize) {
-        let pte = &mut self.mms[0].pte[va];
-        if pte.kind == Kind::Present {
-            pte.write = false;
-        }
-        let pte = *pte;
-        self.mms[child].pte[va] = pte;
-        if pte.kind == Kind::Present && pte.page != ZERO {
-            self.pages[usize::from(pte.page)].exclusive = false;
-            self.get(pte.page);
-        }
     }
 }

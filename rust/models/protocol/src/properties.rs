@@ -53,7 +53,7 @@ fn pages_are_counted(model: &Protocol, s: &State) -> bool {
             uses += (task.gather >> page & 1) as u8;
             match model.op(s, t) {
                 Some(Op::Pin(..)) if task.pc != Pc::Cow => continue,
-                Some(Op::Migrate(_)) if task.pc == Pc::Leave => {
+                Some(Op::Migrate(_)) if matches!(task.pc, Pc::Leave | Pc::Recheck) => {
                     uses += u8::from(task.a == page + 1);
                 }
                 _ => {}
@@ -87,12 +87,12 @@ fn nothing_is_left(model: &Protocol, s: &State) -> bool {
             && mm.ptl == [0; RANGES]
             && mm.pmd_lock == [0; RANGES]
             && mm.pte.iter().all(|pte| pte.kind != Kind::Migration)
-    });
+    }) && s.elsewhere_migrating == 0;
     let sessions = (s.sessions.iter())
         .all(|session| session.quiesce().is_some() && !session.present && !session.is_good());
     let early = s.sessions.iter().any(|session| session.is_over())
         || model.family.fork_failures != s.fork_failures;
-    let protected = s.mms[0].pmd.contains(&Pmd::Table { write: false });
+    let protected = (s.mms.iter()).any(|mm| mm.pmd.contains(&Pmd::Table { write: false }));
     locks && sessions && (early || !protected)
 }
 

@@ -29,6 +29,8 @@ pub struct Session {
     pub phase: Phase,
     /// The bitmap. What is pending when a session ends early stays in it.
     pub pending: u8,
+    /// The address space that is copied.
+    pub source: u8,
     /// Does the tracker know it?
     pub present: bool,
     /// The locks of the claims: 0, or the task that has it and 1.
@@ -39,6 +41,11 @@ impl Session {
     /// `is_pending()`
     pub fn is_pending(&self, range: usize) -> bool {
         self.pending & (1 << range) != 0
+    }
+
+    /// May anybody be copying a range of an address space? Also when it is over.
+    pub fn overlaps(&self, source: usize, range: usize) -> bool {
+        self.present && usize::from(self.source) == source && self.is_pending(range)
     }
 
     /// `is_good()`
@@ -144,10 +151,21 @@ impl Actor<'_> {
                 }
                 self.task_mut().pc = Pc::Act;
             }
+            // The last user of the mm, who may be somebody else.
+            Pc::Act if self.s.children[c].users != 0 => return None,
+            Pc::Act if !self.s.is_idle(c + 1) => {
+                // Its own child lives on.
+                self.lock_read(c + 1)?;
+                self.task_mut().pc = Pc::Unlock;
+                self.push(0, self.model.ranges);
+            }
+            Pc::Unlock => {
+                self.s.mms[c + 1].read -= 1;
+                self.task_mut().pc = Pc::Look;
+            }
             _ => {
-                // The last user of the mm, who may be somebody else.
-                if self.s.children[c].users != 0 {
-                    return None;
+                for session in self.s.tracked(c + 1) {
+                    session.quiesce()?;
                 }
                 for range in 0..RANGES {
                     self.table_is_free(c + 1, range)?;

@@ -4,7 +4,6 @@
 
 use crate::{
     Actor,
-    page_tables::{Kind, PTES},
     task::{Call, Failure, Settle, Want},
 };
 
@@ -107,7 +106,7 @@ impl Actor<'_> {
             Settle::Over => self.over(),
             Settle::Check => self.check(),
             Settle::Pause => self.pause_step(),
-            Settle::Migration => self.migration_step(),
+            Settle::Count => self.count_step(),
         }
     }
 
@@ -120,20 +119,16 @@ impl Actor<'_> {
     /// Somebody changes the parent's mapping. Here a wait that ends by itself, in the kernel it
     /// tries again after a while.
     fn pause_step(&mut self) -> Option<()> {
-        if self.is_still_mine() && (self.s.mms[0].write != 0 || self.s.detached) {
+        if self.is_still_mine() && self.parent_is_locked() {
             return None;
         }
         self.task_mut().settle = Settle::Claim;
         Some(())
     }
 
-    /// The same for a migration entry.
-    fn migration_step(&mut self) -> Option<()> {
-        let va = self.task().range() * PTES + usize::from(self.task().at);
-        if self.is_still_mine() && self.s.mms[0].pte[va].kind == Kind::Migration {
-            return None;
-        }
-        self.task_mut().settle = Settle::Claim;
-        Some(())
+    /// Is the parent's mapping locked for writing, or unmapped?
+    pub(crate) fn parent_is_locked(&self) -> bool {
+        let parent = self.source();
+        self.s.mms[parent].write != 0 || parent == 0 && self.s.detached
     }
 }

@@ -41,6 +41,8 @@ pub enum Op {
     CopyAll,
     /// The child writes to an address.
     ChildWrite(usize),
+    /// The child forks a child of its own.
+    ChildFork(usize),
     /// The child exits.
     ChildExit,
     /// The same, if it has been killed.
@@ -125,7 +127,7 @@ pub enum Settle {
     Over,
     Check,
     Pause,
-    Migration,
+    Count,
 }
 
 /// Why a pull fails.
@@ -141,7 +143,7 @@ pub enum Failure {
 }
 
 /// Their number.
-pub const SETTLES: u32 = Settle::Migration as u32 + 1;
+pub const SETTLES: u32 = Settle::Count as u32 + 1;
 
 /// What a copy wants to go on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -151,8 +153,6 @@ pub enum Want {
     Nothing,
     /// A page. That it is wanted, when the range is claimed, means that it is there.
     Folio,
-    /// That a migration entry goes away.
-    Migration,
 }
 
 /// A task.
@@ -186,6 +186,8 @@ pub struct Task {
     pub resume: bool,
     /// What it wants.
     pub want: Want,
+    /// It has copied a migration entry, and has not raised the number yet.
+    pub migrations: bool,
     /// It has settled the last range.
     pub last: bool,
     /// How often it has tried to copy a range.
@@ -221,7 +223,7 @@ impl Task {
         matches!(self.call, Call::Pull | Call::Copy)
             && matches!(
                 self.settle,
-                Settle::Copy | Settle::Publish | Settle::Settled | Settle::Lift
+                Settle::Copy | Settle::Count | Settle::Publish | Settle::Settled | Settle::Lift
             )
     }
 }

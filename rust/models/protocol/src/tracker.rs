@@ -5,28 +5,32 @@
 use crate::{
     Actor, Hook, Mutation, State,
     page_tables::CHILDREN,
-    session::Phase,
-    task::{Call, Settle},
+    session::{Phase, Session},
+    task::{Call, Role, Settle},
 };
 
 impl State {
-    /// Is there no session?
-    pub fn is_idle(&self) -> bool {
-        !self.sessions.iter().any(|session| session.present)
+    /// Is there no session of an address space?
+    pub fn is_idle(&self, mm: usize) -> bool {
+        self.tracked(mm).next().is_none()
+    }
+
+    /// The sessions of an address space.
+    pub fn tracked(&self, mm: usize) -> impl Iterator<Item = &Session> {
+        (self.sessions.iter())
+            .filter(move |session| session.present && usize::from(session.source) == mm)
     }
 
     /// Does any session have the range to settle? Also one that is over: somebody may still be
     /// copying in it.
-    pub fn overlaps(&self, range: usize) -> bool {
-        self.sessions
-            .iter()
-            .any(|session| session.present && session.is_pending(range))
+    pub fn overlaps(&self, mm: usize, range: usize) -> bool {
+        self.tracked(mm).any(|session| session.is_pending(range))
     }
 
     /// `lift()`, with the entry locked.
-    pub fn lift(&mut self, range: usize) {
-        if !self.overlaps(range) {
-            self.mms[0].mkwrite(range);
+    pub fn lift(&mut self, mm: usize, range: usize) {
+        if !self.overlaps(mm, range) {
+            self.mms[mm].mkwrite(range);
         }
     }
 
@@ -35,12 +39,20 @@ impl State {
         if self.mms[0].pmd_lock[range] != 0 {
             return None;
         }
-        self.lift(range);
+        self.lift(0, range);
         Some(())
     }
 }
 
 impl Actor<'_> {
+    /// The address space of who pushes.
+    fn pushed(&self) -> usize {
+        match self.role() {
+            Role::Child(c) => c + 1,
+            _ => 0,
+        }
+    }
+
     /// `push()`: what is to be settled next, in this session or another one.
     pub(crate) fn push_next(&mut self) {
         loop {
@@ -51,7 +63,7 @@ impl Actor<'_> {
                 return;
             }
             let session = self.s.sessions[slot];
-            if session.present {
+            if session.present && usize::from(session.source) == self.pushed() {
                 if let Some(range) = session.next(task.cursor, task.end) {
                     return self.settle(range);
                 }
@@ -92,7 +104,7 @@ impl Actor<'_> {
         }
         if self.task().a == 0 {
             let session = &mut self.s.sessions[slot];
-            let ended = session.present && session.end(Phase::Failed);
+            let ended = session.present && session.source == 0 && session.end(Phase::Failed);
             if ended {
                 self.task_mut().a = 1;
             } else {

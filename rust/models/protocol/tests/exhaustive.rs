@@ -55,6 +55,8 @@ families! {
     holes,
     #[ignore = "long: tools/check-models runs it"]
     migration,
+    migration_at_the_end,
+    migration_of_generations,
     migration_of_sessions,
     #[ignore = "long: tools/check-models runs it"]
     observed_sessions,
@@ -82,6 +84,14 @@ fn the_reaper_need_not_be_noticed() {
 #[ignore = "long: tools/check-models runs it"]
 fn the_reaper_need_not_be_noticed_by_who_looks() {
     report(families::reaped(), Some(Mutation::UnstableIgnored));
+}
+
+/// Who reads the number while the page tables are locked waits for what it is raised for. So it
+/// does not matter when it is raised, as long as they are.
+#[test]
+fn the_number_may_be_raised_first() {
+    let family = families::migration_of_sessions();
+    report(family, Some(Mutation::CountedBeforeCopy));
 }
 
 /// The models are not small because they stop somewhere: each step of a task is in some execution.

@@ -65,8 +65,11 @@ impl Actor<'_> {
     }
 
     pub(super) fn gather(&mut self, va: usize) {
-        if let Some(page) = self.s.unmap(0, va) {
-            self.task_mut().gather |= 1 << page;
+        let migrates = self.s.mms[0].pte[va].kind == Kind::Migration;
+        match self.s.unmap(0, va) {
+            Some(page) if migrates => self.s.put(page),
+            Some(page) => self.task_mut().gather |= 1 << page,
+            None => {}
         }
         self.s.memory[va] = 0;
     }
@@ -104,8 +107,10 @@ impl Actor<'_> {
             }),
             // The pages go elsewhere, and stay in use there.
             Hook::Mremap => vas.for_each(|va| {
+                let migrates = self.s.mms[0].pte[va].kind == Kind::Migration;
                 if let Some(page) = self.s.unmap(0, va) {
                     self.s.elsewhere |= 1 << page;
+                    self.s.elsewhere_migrating |= u16::from(migrates) << page;
                 }
                 self.s.memory[va] = 0;
             }),

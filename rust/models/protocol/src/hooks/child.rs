@@ -4,8 +4,9 @@
 
 use crate::{
     Actor, Hook, Life, Wrong,
-    page_tables::{Kind, Pte, ZERO, range_of, vas_of},
-    task::{Failure, Pc, Role},
+    page_tables::{Kind, Pmd, Pte, RANGES, ZERO, range_of, vas_of},
+    session::{Phase, Session},
+    task::{Failure, Pc, Role, TASKS},
 };
 
 impl Actor<'_> {
@@ -59,6 +60,42 @@ impl Actor<'_> {
                 self.s.expected[c][va].value = Some(value);
             }
         }
+        self.finish();
+        Some(())
+    }
+
+    /// The child forks a child of its own, and does nothing with its memory any more. It is
+    /// complete, and its TLB is not modelled: all is protected and armed in one step.
+    pub(super) fn child_fork(&mut self, grandchild: usize) -> Option<()> {
+        let Role::Child(c) = self.role() else {
+            return None;
+        };
+        let mm = c + 1;
+        if self.task().pc == Pc::Start {
+            if (0..TASKS).any(|task| self.walks(task)) {
+                return None;
+            }
+            self.lock_write(mm)?;
+            self.s.children[grandchild].life = Life::Forking;
+            self.task_mut().pc = Pc::Act;
+            return Some(());
+        }
+        let ranges = self.model.ranges;
+        for range in 0..RANGES {
+            if let Pmd::Table { write } = &mut self.s.mms[mm].pmd[range] {
+                *write = false;
+            }
+        }
+        self.s.expected[grandchild] = self.s.expected[c];
+        self.s.children[grandchild].life = Life::Live;
+        self.s.sessions[grandchild] = Session {
+            phase: Phase::Live,
+            pending: (1 << ranges) - 1,
+            source: mm as u8,
+            present: true,
+            claims: Default::default(),
+        };
+        self.s.mms[mm].write = 0;
         self.finish();
         Some(())
     }

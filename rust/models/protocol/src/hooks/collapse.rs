@@ -51,7 +51,7 @@ impl Actor<'_> {
     }
 
     pub(super) fn busy(&self, hook: Hook, range: usize) -> bool {
-        self.hook(hook) && self.s.overlaps(range)
+        self.hook(hook) && self.s.overlaps(0, range)
     }
 
     /// `collapse_huge_page()`

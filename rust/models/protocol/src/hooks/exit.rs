@@ -4,12 +4,12 @@
 
 use crate::{
     Actor, Hook, Mutation, Wrong,
-    page_tables::{CHILDREN, RANGES, vas_of},
+    page_tables::{RANGES, vas_of},
     task::{Pc, Role},
 };
 
 impl Actor<'_> {
-    /// `__async_pgtable_exit()` and `exit_mmap()`
+    /// `__async_pgtable_exit()` and `exit_mmap()`.
     pub(super) fn exit(&mut self) -> Option<()> {
         match self.task().pc {
             Pc::Start => {
@@ -24,7 +24,7 @@ impl Actor<'_> {
                 }
                 self.task_mut().slot = 0;
                 self.task_mut().a = 0;
-                if self.s.is_idle() {
+                if self.s.is_idle(0) {
                     self.task_mut().pc = Pc::Leave;
                 } else if self.s.unstable {
                     self.task_mut().pc = Pc::Flush;
@@ -47,10 +47,8 @@ impl Actor<'_> {
             }
             Pc::Wait => {
                 if !self.m(Mutation::ExitDoesNotWait) {
-                    for slot in 0..CHILDREN {
-                        if self.s.sessions[slot].present {
-                            self.s.sessions[slot].quiesce()?;
-                        }
+                    for session in self.s.tracked(0) {
+                        session.quiesce()?;
                     }
                 }
                 self.task_mut().pc = Pc::Leave;
@@ -60,6 +58,7 @@ impl Actor<'_> {
                 // of VMAs, which pullers have.
                 let pullers = (self.s.tasks.iter())
                     .filter(|task| task.is_in_parent())
+                    .filter(|task| self.s.sessions[task.session()].source == 0)
                     .count();
                 if usize::from(self.s.mms[0].read) != pullers {
                     return None;
