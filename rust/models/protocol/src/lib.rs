@@ -27,7 +27,8 @@
 //!   copied meanwhile. Their number is a mark here, on who has read it.
 //! - A child of a child, to which migration entries come in two copies. Its parent is complete, and
 //!   does no more than to exit.
-//! - The exit of parent and child, SIGKILL, the OOM reaper, want of memory.
+//! - The exit of a parent, that frees range by range what is settled; that of a child; SIGKILL, the
+//!   OOM reaper, want of memory.
 //!
 //! # What is not
 //!

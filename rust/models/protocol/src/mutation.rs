@@ -129,6 +129,8 @@ pub enum Mutation {
     PushSkipsASession,
     /// The parent exits and does not wait for those who copy.
     ExitDoesNotWait,
+    /// The parent exits, and frees memory before it settles it.
+    ExitZapsFirst,
     /// The OOM reaper does not wait for those who copy.
     AbortDoesNotWait,
     /// A copy does not look at `MMF_UNSTABLE`. No bug, as long as the reaper waits.

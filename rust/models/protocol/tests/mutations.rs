@@ -115,6 +115,7 @@ bugs! {
     counted_after_unlock CountedAfterUnlock migration_of_sessions USE,
     counted_before_lock CountedBeforeLock migration_of_sessions USE,
     exit_does_not_wait ExitDoesNotWait exits USE,
+    exit_zaps_first ExitZapsFirst exits CHILD,
     failed_without_waiting FailedWithoutWaiting failing_ranges USE,
     flush_after_arm FlushAfterArm writes CHILD,
     half_a_copy_is_published HalfACopyIsPublished writes CHILD,

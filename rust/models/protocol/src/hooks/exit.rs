@@ -9,7 +9,7 @@ use crate::{
 };
 
 impl Actor<'_> {
-    /// `__async_pgtable_exit()` and `exit_mmap()`.
+    /// `__async_pgtable_exit()` and `exit_mmap()`. A range is a mapping, and a chunk of one.
     pub(super) fn exit(&mut self) -> Option<()> {
         match self.task().pc {
             Pc::Start => {
@@ -30,10 +30,8 @@ impl Actor<'_> {
                     self.task_mut().pc = Pc::Flush;
                 } else {
                     self.lock_read(0)?;
+                    self.task_mut().b = 0;
                     self.task_mut().pc = Pc::Act;
-                    if self.hook(Hook::Exit) {
-                        self.push(0, self.model.ranges);
-                    }
                 }
             }
             Pc::Flush => {
@@ -41,9 +39,41 @@ impl Actor<'_> {
                     self.task_mut().pc = Pc::Wait;
                 }
             }
+            // settle_and_zap(): first what no child waits for
             Pc::Act => {
-                self.s.mms[0].read -= 1;
-                self.task_mut().pc = Pc::Wait;
+                let range = usize::from(self.task().b);
+                if range == usize::from(self.model.ranges) {
+                    self.task_mut().b = 0;
+                    self.task_mut().pc = Pc::Look;
+                    return Some(());
+                }
+                if !self.s.overlaps(0, range) {
+                    self.zap(range)?;
+                }
+                self.task_mut().b += 1;
+            }
+            Pc::Look => {
+                let range = self.task().b;
+                if range == self.model.ranges {
+                    self.s.mms[0].read -= 1;
+                    self.task_mut().b = 0;
+                    self.task_mut().pc = Pc::Wait;
+                } else if self.s.overlaps(0, range.into()) {
+                    if self.m(Mutation::ExitZapsFirst) {
+                        self.zap(range.into())?;
+                    }
+                    self.task_mut().pc = Pc::Unlock;
+                    if self.hook(Hook::Exit) {
+                        self.push(range, range + 1);
+                    }
+                } else {
+                    self.task_mut().b += 1;
+                }
+            }
+            Pc::Unlock => {
+                self.zap(self.task().b.into())?;
+                self.task_mut().b += 1;
+                self.task_mut().pc = Pc::Look;
             }
             Pc::Wait => {
                 if !self.m(Mutation::ExitDoesNotWait) {
@@ -74,6 +104,15 @@ impl Actor<'_> {
                 self.finish();
             }
         }
+        Some(())
+    }
+
+    /// `zap_settled()`. No other thread is left, so it is one step.
+    fn zap(&mut self, range: usize) -> Option<()> {
+        self.table_is_free(0, range)?;
+        vas_of(range).for_each(|va| self.gather(va));
+        self.s.flush_all();
+        self.free_gathered();
         Some(())
     }
 
