@@ -27,8 +27,8 @@
 //!   copied meanwhile. Their number is a mark here, on who has read it.
 //! - A child of a child, to which migration entries come in two copies. Its parent is complete, and
 //!   does no more than to exit.
-//! - The exit of a parent, that frees range by range what is settled; that of a child; SIGKILL, the
-//!   OOM reaper, want of memory.
+//! - The exit of a parent, that frees range by range what is settled; that of a child; SIGKILL, and
+//!   sessions that a parent abandons for it; the OOM reaper; want of memory.
 //!
 //! # What is not
 //!
@@ -148,6 +148,8 @@ pub enum Wrong {
     MigrationForEver,
     /// `MADV_COLLAPSE` has not collapsed what it has settled.
     CollapseFailed,
+    /// A child is in user space and has not all of its memory.
+    EntersUserSpace,
     /// A claim, a spinlock, is held while its owner sleeps.
     SleptWithClaim,
 }

@@ -149,6 +149,8 @@ pub enum Mutation {
     CountReadOnce,
     /// There is another walk only if this one has removed an entry of a parent.
     RetryIfRestored,
+    /// A child whose session is over goes on to user space.
+    AbandonedGoesOn,
     /// `munmap()` unmaps before it settles.
     MunmapSettlesLate,
 }

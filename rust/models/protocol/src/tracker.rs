@@ -53,6 +53,16 @@ impl Actor<'_> {
         }
     }
 
+    /// `async_pgtable_is_dying()`: the child has been killed, and has neither come to user space nor
+    /// exited.
+    fn is_dying(&self, c: usize) -> bool {
+        let child = &self.s.children[c];
+        let works = (0..self.model.tasks(self.s)).any(|task| {
+            self.model.role(self.s, task) == Role::Child(c) && self.s.tasks[task].op == 0
+        });
+        child.killed && !child.left && works
+    }
+
     /// `push()`: what is to be settled next, in this session or another one.
     pub(crate) fn push_next(&mut self) {
         loop {
@@ -65,9 +75,12 @@ impl Actor<'_> {
             let session = self.s.sessions[slot];
             if session.present && usize::from(session.source) == self.pushed() {
                 if let Some(range) = session.next(task.cursor, task.end) {
-                    return self.settle(range);
+                    if !self.is_dying(slot) {
+                        return self.settle(range);
+                    }
+                    self.s.sessions[slot].end(Phase::Abandoned);
                 }
-                if session.is_over() && !self.m(Mutation::PushIgnoresTheEnded) {
+                if self.s.sessions[slot].is_over() && !self.m(Mutation::PushIgnoresTheEnded) {
                     self.task_mut().settle = Settle::Over;
                     return;
                 }

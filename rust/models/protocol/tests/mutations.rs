@@ -102,6 +102,7 @@ hooks! {
 }
 
 bugs! {
+    abandoned_goes_on AbandonedGoesOn writes USE,
     abandoned_without_waiting AbandonedWithoutWaiting writes USE,
     abort_does_not_wait AbortDoesNotWait reaped USE,
     busy_asked_once BusyAskedOnce collapse USE,

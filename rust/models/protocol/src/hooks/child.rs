@@ -3,7 +3,7 @@
 //! Children, and who looks at them.
 
 use crate::{
-    Actor, Hook, Life, Wrong,
+    Actor, Hook, Life, Mutation, Wrong,
     page_tables::{Kind, Pmd, Pte, RANGES, ZERO, range_of, vas_of},
     session::{Phase, Session},
     task::{Failure, Pc, Role, TASKS},
@@ -22,7 +22,12 @@ impl Actor<'_> {
             }
             _ => {
                 if self.task().failed != Failure::None {
-                    self.s.children[c].killed = true;
+                    self.s.children[c].killed = !self.m(Mutation::AbandonedGoesOn);
+                }
+                // What is killed has no more to do but to exit.
+                let session = &self.s.sessions[c];
+                if !self.s.children[c].killed && (session.is_over() || session.is_good()) {
+                    self.wrong(Wrong::EntersUserSpace);
                 }
                 self.finish();
             }
