@@ -265,7 +265,9 @@ impl Actor<'_> {
                 task.at = 0;
             }
             task.start = task.at;
-            if self.m(Mutation::CountedBeforeCopy) {
+            let [from, to] = [parent, child].map(|mm| &self.s.mms[mm].pte);
+            let copies = |va: usize| from[va].kind == Kind::Migration && to[va].kind == Kind::None;
+            if self.m(Mutation::CountedBeforeCopy) && vas_of(range).any(copies) {
                 self.count_migrations();
             }
         }

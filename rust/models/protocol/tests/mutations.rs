@@ -136,6 +136,6 @@ bugs! {
     push_skips_a_session PushSkipsASession sessions USE,
     repair_forgotten RepairForgotten writes USE,
     resumed_copy_copies_twice ResumedCopyCopiesTwice writes COUNT,
-    retry_if_restored RetryIfRestored migration_at_the_end USE,
+    retry_if_restored RetryIfRestored migration_of_generations USE,
     sequence_ignored SequenceIgnored pins CHILD,
 }
