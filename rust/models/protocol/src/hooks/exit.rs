@@ -39,7 +39,7 @@ impl Actor<'_> {
                     self.task_mut().pc = Pc::Wait;
                 }
             }
-            // settle_and_zap(): first what no child waits for
+            // zap_all(): first what no child waits for
             Pc::Act => {
                 let range = usize::from(self.task().b);
                 if range == usize::from(self.model.ranges) {
