@@ -202,23 +202,28 @@ fn a_child_exits_while_somebody_has_its_memory() {
     assert_eq!(outcome.settled, [0, 0, 0], "oracle: copied for the dead");
 }
 
+/// Each child finds that it has been killed; else `bad` is so.
+fn all_are_killed(children: Vec<Task>, bad: &'static str) {
+    for child in children {
+        in_thread(move || {
+            let entered = child.enter();
+            // SAFETY: In a process.
+            unsafe {
+                assert!(is_killed(), "oracle: {bad}");
+                task_work_run();
+            }
+            drop(entered);
+        });
+    }
+}
+
 fn the_init_of_a_namespace_exits() {
     let outcome = with_parent(|entered| {
         // SAFETY: In a process.
         unsafe { become_child_reaper() };
         let children: Vec<_> = (0..3).map(|_| fork()).collect();
         drop(entered);
-        for child in children {
-            in_thread(|| {
-                let entered = child.enter();
-                // SAFETY: In a process.
-                unsafe {
-                    assert!(is_killed(), "oracle: a child outlives its namespace");
-                    task_work_run();
-                }
-                drop(entered);
-            });
-        }
+        all_are_killed(children, "a child outlives its namespace");
     });
     assert_eq!((outcome.sessions, outcome.abandoned), (3, 3));
     assert_eq!(outcome.settled, [0, 0, 0], "oracle: copied for the dying");
@@ -257,17 +262,7 @@ fn a_parent_is_reaped() {
         unsafe { oom_reap(mm.as_ptr()) };
         drop(mm);
         drop(entered);
-        for child in children {
-            in_thread(|| {
-                let entered = child.enter();
-                // SAFETY: In a process.
-                unsafe {
-                    assert!(is_killed(), "oracle: a child without a parent runs on");
-                    task_work_run();
-                }
-                drop(entered);
-            });
-        }
+        all_are_killed(children, "a child without a parent runs on");
     });
     assert_eq!((outcome.sessions, outcome.failed), (3, 3));
 }
