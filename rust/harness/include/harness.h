@@ -101,6 +101,8 @@ int migrate_page(struct mm_struct *mm, unsigned long page);
 #define WALK_BEGINS	1
 #define WALK_HAS_BEGUN	2
 void stop_walk(unsigned int stages);
+/* By the calling thread, for the entries of the last page. */
+unsigned int walks_for_entries(void);
 /* The process has been killed. */
 void oom_reap(struct mm_struct *mm);
 

@@ -282,6 +282,17 @@ void reset_swap(void)
  * Others may look at the parent's entries meanwhile, but not change this one. Who
  * removes migration entries looks at the child's too.
  */
+static void count_copied_migrations(pgtable_t table, unsigned long addr,
+				    unsigned long end)
+{
+	for (; addr != end; addr += PAGE_SIZE) {
+		pte_t pte = ptep_get(&table->pte[(addr >> PAGE_SHIFT) % PTRS_PER_PTE]);
+
+		if (pte_migration(pte))
+			async_pgtable_migration_copied(page_to_pfn(pte_page(pte)));
+	}
+}
+
 int copy_pte_range_deferred(struct vm_area_struct *dst_vma,
 			    struct vm_area_struct *src_vma, pmd_t *dst_pmd,
 			    pmd_t *src_pmd, unsigned long end, bool resume,
@@ -343,7 +354,7 @@ int copy_pte_range_deferred(struct vm_area_struct *dst_vma,
 	       "a claimed range has changed");
 
 	if (migrations)
-		async_pgtable_migrations_copied();
+		count_copied_migrations(dst, start, addr);
 	spin_unlock(&src->ptl);
 	add_mm_counter(dst_mm, MM_ANONPAGES, rss);
 	spin_unlock(&dst->ptl);

@@ -141,10 +141,16 @@ static bool walk_mm(struct walk *walk, struct mm_struct *mm)
 }
 
 static __thread unsigned int stages;
+static __thread unsigned int walks;
 
 void stop_walk(unsigned int at)
 {
 	stages = at;
+}
+
+unsigned int walks_for_entries(void)
+{
+	return walks;
 }
 
 static void walk_is_at(unsigned int stage)
@@ -231,13 +237,16 @@ static bool remove_migration_pte(struct walk *walk, struct mm_struct *mm,
 static void remove_migration_ptes(struct page *old, struct page *new)
 {
 	struct walk walk = { .one = remove_migration_pte, .old = old, .new = new };
+	struct folio *folio = container_of(old, struct folio, page);
 	int copies;
 
 	walk_is_at(WALK_BEGINS);
+	walks = 0;
 	do {
-		copies = async_pgtable_migrations_begin();
+		copies = async_pgtable_migrations_begin(folio);
 		rmap_walk(&walk);
-	} while (async_pgtable_migrations_retry(copies));
+		walks++;
+	} while (async_pgtable_migrations_retry(folio, copies));
 }
 
 /* The page at @nr, with a reference. */

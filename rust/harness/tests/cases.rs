@@ -2,7 +2,7 @@
 
 //! What programs at random do not come across every time.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 use harness::{
     bindings::*,
@@ -475,6 +475,43 @@ fn a_copy_stops_during_a_migration() {
     }
 }
 
+/// Who removes entries of one page does not walk again for those of another. They may have the same
+/// number of copies by chance, but not each of them.
+fn copies_of_other_pages_are_not_waited_for() {
+    static WALKS: AtomicUsize = AtomicUsize::new(0);
+    fn migrates(page: usize, stage: u32) -> Thread {
+        Thread::spawn(move || {
+            let mm = OtherMm::nth(1, false, false).expect("there are two");
+            // SAFETY: The address space is kept.
+            unsafe {
+                stop_walk(stage);
+                assert_eq!(migrate_page(mm.as_ptr(), page), 0);
+                if stage == WALK_HAS_BEGUN {
+                    WALKS.fetch_min(walks_for_entries() as usize, Relaxed);
+                }
+            }
+        })
+    }
+    WALKS.store(usize::MAX, Relaxed);
+    for other in 1..PAGES_PER_RANGE {
+        with_parent(move |entered| {
+            let child = fork();
+            let second = migrates(other, WALK_BEGINS);
+            let first = migrates(PAGES_PER_RANGE, WALK_HAS_BEGUN);
+            // SAFETY: In a process.
+            unsafe {
+                give_way();
+                user_write(0, 3);
+            }
+            first.join();
+            second.join();
+            finish(child);
+            drop(entered);
+        });
+    }
+    assert_eq!(WALKS.load(Relaxed), 1);
+}
+
 fn pages_move_during_a_copy() {
     fn migrate(_entered: Entered) {
         let mm = OtherMm::nth(0, false, false).expect("there is one");
@@ -599,6 +636,7 @@ harness::tests!(
     the_child_is_killed_during_a_copy,
     a_child_is_copied_during_a_migration,
     a_copy_stops_during_a_migration,
+    copies_of_other_pages_are_not_waited_for,
     pages_move_during_a_copy,
     the_child_exits_during_a_copy,
     a_parent_exits_after_the_last_copy,

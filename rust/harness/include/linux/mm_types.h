@@ -50,6 +50,19 @@ struct folio {
 	struct page page;
 };
 
+/* A number for each page; there are no larger folios. */
+#define MAX_PAGE_ORDER	0
+
+static inline unsigned long page_to_pfn(const struct page *page)
+{
+	return (unsigned long)page / sizeof(*page);
+}
+
+static inline unsigned long folio_pfn(const struct folio *folio)
+{
+	return page_to_pfn(&folio->page);
+}
+
 /* A page table. */
 struct ptdesc {
 	spinlock_t ptl;

@@ -4,7 +4,7 @@
 
 use crate::{
     Actor, Mutation, Wrong,
-    page_tables::{Kind, PTES, vas_of},
+    page_tables::{PTES, vas_of},
     session::Phase,
     task::{Settle, Want},
 };
@@ -59,9 +59,8 @@ impl Actor<'_> {
         if self.m(Mutation::LiftBeforeCopy) {
             self.s.mms[parent].mkwrite(range);
         }
-        let migrates = |va: usize| self.s.mms[parent].pte[va].kind == Kind::Migration;
-        if self.m(Mutation::CountedBeforeLock) && vas_of(range).any(migrates) {
-            self.count_migrations();
+        if self.m(Mutation::CountedBeforeLock) {
+            self.count_migrations(parent, vas_of(range));
         }
         let task = self.task_mut();
         task.settle = Settle::Copy;

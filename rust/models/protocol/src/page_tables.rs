@@ -265,10 +265,10 @@ impl Actor<'_> {
                 task.at = 0;
             }
             task.start = task.at;
-            let [from, to] = [parent, child].map(|mm| &self.s.mms[mm].pte);
+            let [from, to] = [parent, child].map(|mm| self.s.mms[mm].pte);
             let copies = |va: usize| from[va].kind == Kind::Migration && to[va].kind == Kind::None;
-            if self.m(Mutation::CountedBeforeCopy) && vas_of(range).any(copies) {
-                self.count_migrations();
+            if self.m(Mutation::CountedBeforeCopy) {
+                self.count_migrations(parent, vas_of(range).filter(|&va| copies(va)));
             }
         }
         if self.s.is_gone(parent) {
@@ -318,10 +318,12 @@ impl Actor<'_> {
         self.task_mut().settle = Settle::Count;
     }
 
-    /// `async_pgtable_migrations_copied()`, and then the page tables are unlocked. Until that is
-    /// done nobody sees their entries, so it is one step.
+    /// `count_copied_migrations()`, and then the page tables are unlocked. Until that is done nobody
+    /// sees their entries, so it is one step.
     pub(crate) fn count_step(&mut self) -> Option<()> {
-        self.count_migrations();
+        let (child, first) = (self.task().session() + 1, self.task().range() * PTES);
+        let (start, at) = (self.task().start, self.task().at);
+        self.count_migrations(child, first + usize::from(start)..first + usize::from(at));
         self.task_mut().migrations = false;
         if !self.m(Mutation::CountedAfterUnlock) {
             self.unlock_tables();
@@ -355,12 +357,16 @@ impl Actor<'_> {
         self.s.mms[child].ptl[range] = 0;
     }
 
-    /// The number of copies of migration entries is raised. What it is does not matter, but who
-    /// has read it before has to see that.
-    pub(crate) fn count_migrations(&mut self) {
-        for task in 0..TASKS {
-            if let Some(Op::Migrate(_)) = self.model.op(self.s, task) {
-                self.s.tasks[task].last = true;
+    /// The numbers of copies are raised for the pages that migration entries of an address space
+    /// are of. What they are does not matter, but who has read one before has to see that.
+    pub(crate) fn count_migrations(&mut self, mm: usize, vas: impl Iterator<Item = usize>) {
+        let ptes = self.s.mms[mm].pte;
+        for pte in vas.map(|va| ptes[va]) {
+            for task in 0..TASKS {
+                if let Some(Op::Migrate(_)) = self.model.op(self.s, task) {
+                    let task = &mut self.s.tasks[task];
+                    task.last |= pte.kind == Kind::Migration && task.hold == pte.page + 1;
+                }
             }
         }
     }
