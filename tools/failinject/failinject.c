@@ -806,6 +806,15 @@ static long number_before(const char *text, const char *label)
 	return atol(p);
 }
 
+/* Torture runs in a process of its own. */
+static pid_t child_of(pid_t pid)
+{
+	char path[64], text[32];
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", pid, pid);
+	return get(path, text, sizeof(text)) ? atoi(text) : 0;
+}
+
 /*
  * How many of @pid's threads have a child, or have had one when this was called
  * before. Not its main thread, which has one that helps.
@@ -888,7 +897,7 @@ static long random_batch(struct row *row, const void *arg)
 	const struct random *random = arg;
 	char *out = torture_text;
 	char seconds[16], text[32];
-	const char *args[] = { torture, "-t", seconds, "-r", "8", "-f", "3", "-e", "-k", "-w",
+	const char *args[] = { torture, "-t", seconds, "-r", "8", "-p", "3", "-e", "-k", "-w",
 			       "120", NULL };
 	int fds[2], status, state = STARTING;
 	unsigned long start, end;
@@ -938,7 +947,7 @@ static long random_batch(struct row *row, const void *arg)
 			out[len] = 0;
 		}
 		if (state == STARTING && strstr(out, "# running\n") &&
-		    count_forkers(pid) >= 3) {
+		    count_forkers(child_of(pid)) >= 3) {
 			if (random->kernel_threads)
 				fail_kernel_threads(true);
 			put_attr(random->attr, "probability", "100");
