@@ -282,7 +282,7 @@ void reset_swap(void)
  * Others may look at the parent's entries meanwhile, but not change this one. Who
  * removes migration entries looks at the child's too.
  */
-static void count_copied_migrations(pgtable_t table, unsigned long addr,
+static void note_copied_migrations(pgtable_t table, unsigned long addr,
 				    unsigned long end)
 {
 	for (; addr != end; addr += PAGE_SIZE) {
@@ -354,7 +354,7 @@ int copy_pte_range_deferred(struct vm_area_struct *dst_vma,
 	       "a claimed range has changed");
 
 	if (migrations)
-		count_copied_migrations(dst, start, addr);
+		note_copied_migrations(dst, start, addr);
 	spin_unlock(&src->ptl);
 	add_mm_counter(dst_mm, MM_ANONPAGES, rss);
 	spin_unlock(&dst->ptl);

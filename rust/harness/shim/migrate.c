@@ -237,16 +237,15 @@ static bool remove_migration_pte(struct walk *walk, struct mm_struct *mm,
 static void remove_migration_ptes(struct page *old, struct page *new)
 {
 	struct walk walk = { .one = remove_migration_pte, .old = old, .new = new };
-	struct folio *folio = container_of(old, struct folio, page);
-	int copies;
+	struct async_pgtable_walk begun;
 
 	walk_is_at(WALK_BEGINS);
 	walks = 0;
 	do {
-		copies = async_pgtable_migrations_begin(folio);
+		async_pgtable_walk_begin(&begun, container_of(old, struct folio, page));
 		rmap_walk(&walk);
 		walks++;
-	} while (async_pgtable_migrations_retry(folio, copies));
+	} while (async_pgtable_walk_again(&begun));
 }
 
 /* The page at @nr, with a reference. */

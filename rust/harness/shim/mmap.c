@@ -10,6 +10,7 @@
 #include <linux/sched/signal.h>
 #include <asm/tlbflush.h>
 
+#include "async_pgtable.h"
 #include "internal.h"
 
 /* Of which the calling thread has got mm_users. */
@@ -622,14 +623,6 @@ static bool put_user(struct mm_struct *mm)
 	return !users;
 }
 
-/* For a task that leaves @mm. */
-void mmput_own(struct mm_struct *mm)
-{
-	might_sleep();
-	if (put_user(mm))
-		__mmput(mm);
-}
-
 /* Workers: a thread for each. */
 #define MAX_WORKERS	32
 
@@ -651,22 +644,47 @@ static void queue_mmput(struct mm_struct *mm)
 	workers[nr] = thread_spawn(mmput_worker, mm);
 }
 
-void mmput_async(struct mm_struct *mm)
+static void left_alone(struct mm_struct *mm)
 {
-	if (put_user(mm))
-		queue_mmput(mm);
+	void *tracker = READ_ONCE(mm->async_pgtable.tracker);
+
+	BUG_ON(tracker && async_pgtable_tracker_overlaps(tracker, 0, ULONG_MAX) &&
+	       "oracle: children are left to who only looks");
 }
 
-/* For everybody else, who owes the children of @mm nothing. */
+void mmput_async(struct mm_struct *mm)
+{
+	if (!put_user(mm))
+		return;
+	left_alone(mm);
+	queue_mmput(mm);
+}
+
 void mmput(struct mm_struct *mm)
 {
 	might_sleep();
 	if (!put_user(mm))
 		return;
-	if (async_pgtable_is_source(mm))
-		queue_mmput(mm);
-	else
-		__mmput(mm);
+	left_alone(mm);
+	__mmput(mm);
+}
+
+/* For a task that leaves @mm. */
+void mmput_own(struct mm_struct *mm)
+{
+	int one = 1;
+
+	might_sleep();
+	if (async_pgtable_is_source(mm)) {
+		if (__atomic_compare_exchange_n(&mm->mm_users, &one, 0, false,
+						__ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
+			got = NULL;
+			__mmput(mm);
+			return;
+		}
+		async_pgtable_leave(mm);
+	}
+	mmput(mm);
 }
 
 void flush_workers(void)

@@ -475,8 +475,7 @@ fn a_copy_stops_during_a_migration() {
     }
 }
 
-/// Who removes entries of one page does not walk again for those of another. They may have the same
-/// number of copies by chance, but not each of them.
+/// Who removes entries of one page does not walk again for those of another.
 fn copies_of_other_pages_are_not_waited_for() {
     static WALKS: AtomicUsize = AtomicUsize::new(0);
     fn migrates(page: usize, stage: u32) -> Thread {
@@ -487,12 +486,12 @@ fn copies_of_other_pages_are_not_waited_for() {
                 stop_walk(stage);
                 assert_eq!(migrate_page(mm.as_ptr(), page), 0);
                 if stage == WALK_HAS_BEGUN {
-                    WALKS.fetch_min(walks_for_entries() as usize, Relaxed);
+                    WALKS.fetch_max(walks_for_entries() as usize, Relaxed);
                 }
             }
         })
     }
-    WALKS.store(usize::MAX, Relaxed);
+    WALKS.store(0, Relaxed);
     for other in 1..PAGES_PER_RANGE {
         with_parent(move |entered| {
             let child = fork();

@@ -24,6 +24,7 @@ struct rw_semaphore {
 };
 
 typedef struct mutex spinlock_t;
+#define __SPIN_LOCK_UNLOCKED(lock)	{ .os = PTHREAD_MUTEX_INITIALIZER }
 
 void mutex_init(struct mutex *lock);
 void mutex_destroy(struct mutex *lock);

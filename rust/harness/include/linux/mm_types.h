@@ -3,6 +3,7 @@
 #ifndef _LINUX_MM_TYPES_H
 #define _LINUX_MM_TYPES_H
 
+#include <linux/list.h>
 #include <linux/lock.h>
 
 #define PAGE_SHIFT	12
@@ -50,8 +51,8 @@ struct folio {
 	struct page page;
 };
 
-/* A number for each page; there are no larger folios. */
-#define MAX_PAGE_ORDER	0
+/* A folio is a page, all memory is one block. */
+#define MAX_PAGE_ORDER	47
 
 static inline unsigned long page_to_pfn(const struct page *page)
 {
@@ -61,6 +62,11 @@ static inline unsigned long page_to_pfn(const struct page *page)
 static inline unsigned long folio_pfn(const struct folio *folio)
 {
 	return page_to_pfn(&folio->page);
+}
+
+static inline unsigned long folio_nr_pages(const struct folio *folio)
+{
+	return 1;
 }
 
 /* A page table. */

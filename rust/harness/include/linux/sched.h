@@ -20,6 +20,7 @@ struct task_struct {
 	int threads;
 	struct signal_struct signal[1];
 	int killed;		/* SIGKILL is pending */
+	int ptrace;
 	int oom_victim;
 	bool child_reaper;	/* init of a pid namespace */
 	struct mem_cgroup *memcg;

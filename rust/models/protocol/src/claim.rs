@@ -59,8 +59,8 @@ impl Actor<'_> {
         if self.m(Mutation::LiftBeforeCopy) {
             self.s.mms[parent].mkwrite(range);
         }
-        if self.m(Mutation::CountedBeforeLock) {
-            self.count_migrations(parent, vas_of(range));
+        if self.m(Mutation::NotedBeforeLock) {
+            self.note_migrations(parent, vas_of(range));
         }
         let task = self.task_mut();
         task.settle = Settle::Copy;
@@ -119,7 +119,7 @@ impl Actor<'_> {
             self.s.mms[parent].read -= 1;
         }
         if !(self.m(Mutation::ClaimOverSleep)
-            && matches!(self.task().settle, Settle::Copy | Settle::Count))
+            && matches!(self.task().settle, Settle::Copy | Settle::Note))
         {
             self.drop_claim();
         }

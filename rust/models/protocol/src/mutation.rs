@@ -137,16 +137,16 @@ pub enum Mutation {
     UnstableIgnored,
     /// khugepaged looks for copies when it scans, and not again with the lock for writing.
     BusyAskedOnce,
-    /// The number of copies of migration entries is raised before the page tables are locked.
-    CountedBeforeLock,
-    /// The same with them locked, before there is an entry. No bug: whoever sees it waits.
-    CountedBeforeCopy,
-    /// The number is raised when the page tables are unlocked.
-    CountedAfterUnlock,
-    /// The number is read when the walk that removes migration entries has begun.
-    CountReadInWalk,
-    /// The number is read before the first walk, and not before others.
-    CountReadOnce,
+    /// Walks are told of copies of migration entries before the page tables are locked.
+    NotedBeforeLock,
+    /// The same with them locked, before there is an entry. No bug: whoever is told waits.
+    NotedBeforeCopy,
+    /// They are told when the page tables are unlocked.
+    NotedAfterUnlock,
+    /// A walk that removes migration entries can be told from its second step on.
+    WalkBegunLate,
+    /// What a walk is told is not forgotten before the next one.
+    WalkBegunOnce,
     /// There is another walk only if this one has removed an entry of a parent.
     RetryIfRestored,
     /// A child whose session is over goes on to user space.

@@ -267,8 +267,8 @@ impl Actor<'_> {
             task.start = task.at;
             let [from, to] = [parent, child].map(|mm| self.s.mms[mm].pte);
             let copies = |va: usize| from[va].kind == Kind::Migration && to[va].kind == Kind::None;
-            if self.m(Mutation::CountedBeforeCopy) {
-                self.count_migrations(parent, vas_of(range).filter(|&va| copies(va)));
+            if self.m(Mutation::NotedBeforeCopy) {
+                self.note_migrations(parent, vas_of(range).filter(|&va| copies(va)));
             }
         }
         if self.s.is_gone(parent) {
@@ -312,20 +312,20 @@ impl Actor<'_> {
             self.copy_ends();
             return;
         }
-        if self.m(Mutation::CountedAfterUnlock) {
+        if self.m(Mutation::NotedAfterUnlock) {
             self.unlock_tables();
         }
-        self.task_mut().settle = Settle::Count;
+        self.task_mut().settle = Settle::Note;
     }
 
-    /// `count_copied_migrations()`, and then the page tables are unlocked. Until that is done nobody
+    /// `note_copied_migrations()`, and then the page tables are unlocked. Until that is done nobody
     /// sees their entries, so it is one step.
-    pub(crate) fn count_step(&mut self) -> Option<()> {
+    pub(crate) fn note_step(&mut self) -> Option<()> {
         let (child, first) = (self.task().session() + 1, self.task().range() * PTES);
         let (start, at) = (self.task().start, self.task().at);
-        self.count_migrations(child, first + usize::from(start)..first + usize::from(at));
+        self.note_migrations(child, first + usize::from(start)..first + usize::from(at));
         self.task_mut().migrations = false;
-        if !self.m(Mutation::CountedAfterUnlock) {
+        if !self.m(Mutation::NotedAfterUnlock) {
             self.unlock_tables();
         }
         self.copy_ends();
@@ -357,9 +357,9 @@ impl Actor<'_> {
         self.s.mms[child].ptl[range] = 0;
     }
 
-    /// The numbers of copies are raised for the pages that migration entries of an address space
-    /// are of. What they are does not matter, but who has read one before has to see that.
-    pub(crate) fn count_migrations(&mut self, mm: usize, vas: impl Iterator<Item = usize>) {
+    /// Whoever removes migration entries of the pages that those of an address space are of is
+    /// told.
+    pub(crate) fn note_migrations(&mut self, mm: usize, vas: impl Iterator<Item = usize>) {
         let ptes = self.s.mms[mm].pte;
         for pte in vas.map(|va| ptes[va]) {
             for task in 0..TASKS {
@@ -382,8 +382,7 @@ impl Actor<'_> {
         match pte.kind {
             Kind::None => return Want::Nothing,
             Kind::Migration => {
-                let early =
-                    self.m(Mutation::CountedBeforeCopy) || self.m(Mutation::CountedBeforeLock);
+                let early = self.m(Mutation::NotedBeforeCopy) || self.m(Mutation::NotedBeforeLock);
                 self.task_mut().migrations = !early;
             }
             Kind::Present if self.must_copy_page(pte.page) => {

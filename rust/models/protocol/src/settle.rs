@@ -106,7 +106,7 @@ impl Actor<'_> {
             Settle::Over => self.over(),
             Settle::Check => self.check(),
             Settle::Pause => self.pause_step(),
-            Settle::Count => self.count_step(),
+            Settle::Note => self.note_step(),
         }
     }
 

@@ -127,7 +127,7 @@ pub enum Settle {
     Over,
     Check,
     Pause,
-    Count,
+    Note,
 }
 
 /// Why a pull fails.
@@ -143,7 +143,7 @@ pub enum Failure {
 }
 
 /// Their number.
-pub const SETTLES: u32 = Settle::Count as u32 + 1;
+pub const SETTLES: u32 = Settle::Note as u32 + 1;
 
 /// What a copy wants to go on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -186,7 +186,7 @@ pub struct Task {
     pub resume: bool,
     /// What it wants.
     pub want: Want,
-    /// It has copied a migration entry, and has not raised the number yet.
+    /// It has copied a migration entry, and has not told walks yet.
     pub migrations: bool,
     /// It has settled the last range.
     pub last: bool,
@@ -223,7 +223,7 @@ impl Task {
         matches!(self.call, Call::Pull | Call::Copy)
             && matches!(
                 self.settle,
-                Settle::Copy | Settle::Count | Settle::Publish | Settle::Settled | Settle::Lift
+                Settle::Copy | Settle::Note | Settle::Publish | Settle::Settled | Settle::Lift
             )
     }
 }

@@ -86,12 +86,12 @@ fn the_reaper_need_not_be_noticed_by_who_looks() {
     report(families::reaped(), Some(Mutation::UnstableIgnored));
 }
 
-/// Who reads the number while the page tables are locked waits for what it is raised for. So it
-/// does not matter when it is raised, as long as they are.
+/// A walk that is told while the page tables are locked waits for what it is told of. So it does
+/// not matter when it is told, as long as they are.
 #[test]
-fn the_number_may_be_raised_first() {
+fn walks_may_be_told_first() {
     let family = families::migration_of_sessions();
-    report(family, Some(Mutation::CountedBeforeCopy));
+    report(family, Some(Mutation::NotedBeforeCopy));
 }
 
 /// The models are not small because they stop somewhere: each step of a task is in some execution.

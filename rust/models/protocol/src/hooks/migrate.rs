@@ -22,9 +22,9 @@ impl Actor<'_> {
     /// in any order: `choice` is the one that is next. [`MMS`] is where the parent may have moved
     /// the page to, which comes after where it was.
     ///
-    /// Both walks lock the page tables, as `PVMW_SYNC` does. `last` is that the number of copies of
-    /// migration entries is not what it was when it was read, and `tries` is how often the walk
-    /// that removes them has been repeated.
+    /// Both walks lock the page tables, as `PVMW_SYNC` does. `last` is that the walk that
+    /// removes migration entries has been told of a copy, and `tries` is how often it has been
+    /// repeated.
     pub(super) fn migrate(&mut self, va: usize, choice: usize) -> Option<()> {
         let range = range_of(va);
         // Who was there when a walk began, and has been visited.
@@ -58,7 +58,7 @@ impl Actor<'_> {
                         return None;
                     }
                     let second = visited.count_ones() == absent.count_ones() + 1;
-                    if second && self.m(Mutation::CountReadInWalk) {
+                    if second && self.m(Mutation::WalkBegunLate) {
                         self.task_mut().last = false;
                     }
                     self.visit(choice, va)?;
@@ -92,7 +92,7 @@ impl Actor<'_> {
                 }
                 let task = self.task_mut();
                 task.a = target + 1;
-                // async_pgtable_migrations_begin()
+                // async_pgtable_walk_begin()
                 task.last = false;
                 task.pc = Pc::Leave;
             }
@@ -166,7 +166,7 @@ impl Actor<'_> {
         }
     }
 
-    /// `async_pgtable_migrations_retry()`
+    /// `async_pgtable_walk_again()`
     fn walk_again(&mut self) -> Option<()> {
         let task = *self.task();
         let retry = task.last
@@ -180,7 +180,7 @@ impl Actor<'_> {
         if usize::from(task.tries) == CHILDREN {
             self.wrong(Wrong::Endless);
         }
-        let again = self.m(Mutation::CountReadOnce);
+        let again = self.m(Mutation::WalkBegunOnce);
         let task = self.task_mut();
         task.tries += 1;
         task.last = again;
