@@ -648,7 +648,8 @@ static void left_alone(struct mm_struct *mm)
 {
 	void *tracker = READ_ONCE(mm->async_pgtable.tracker);
 
-	BUG_ON(tracker && async_pgtable_tracker_overlaps(tracker, 0, ULONG_MAX) &&
+	BUG_ON(!failed_nth() && tracker &&
+	       async_pgtable_tracker_overlaps(tracker, 0, ULONG_MAX) &&
 	       "oracle: children are left to who only looks");
 }
 
