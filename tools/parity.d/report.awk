@@ -4,10 +4,12 @@
 # A test is the same if it had one outcome, with 0 and with 2. If it had several
 # with 0 alone, and none with 2 that it did not have with 0, it is flaky; also if with 2
 # all forks of its program were too small to be asynchronous, so that nothing differed.
-# A test that fails in the same way with both is shown. With results of a kernel
+# A test that fails or is skipped in the same way with both is shown, skips with
+# their reason, a line per program and reason. With results of a kernel
 # without the feature (mode u), those with 0 are compared with them, too.
 # Exit status 1: a difference that nothing explains, a program that crashed, could not
-# be run or reached its limit each time, no asynchronous fork, an incomplete suite.
+# be run or reached its limit each time, no asynchronous fork unless all is skipped,
+# an incomplete suite.
 
 BEGIN {
 	FS = "\t"
@@ -26,8 +28,8 @@ BEGIN {
 		may[denies] = "|" substr(deny[denies], j + 3) "|"
 		deny[denies] = substr(deny[denies], 1, j - 1)
 	}
-	row = "%-10s %7s %7s %9s %9s %7s  %s\n"
-	printf row, "suite", "tests", "same", "different", "explained", "failing", "async forks"
+	row = "%-10s %7s %7s %9s %9s %7s %7s  %s\n"
+	printf row, "suite", "tests", "same", "different", "explained", "failing", "skipped", "async forks"
 	printf "{%s,\n \"suites\": [", env > json
 	for (n = 1; n < ARGC; n++)
 		suite(ARGV[n], dir "/" ARGV[n])
@@ -119,6 +121,21 @@ function broken(all,   i, m, o) {
 	return 1
 }
 
+# A test that is skipped with both: one line per program and reason.
+function skip(key,   s) {
+	s = where[key] FS skip_reason[key]
+	if (!(s in skip_count)) {
+		skip_count[s] = 0
+		skips[++nskips] = s
+		skip_test[s] = what[key]
+	}
+	if (what[key] != "exit status") {
+		skip_count[s]++
+		skip_test[s] = what[key]
+		told[where[key]] = 1
+	}
+}
+
 # The results of one file
 function read_results(f, name,   line, key) {
 	while ((getline line < f) > 0) {
@@ -140,15 +157,18 @@ function read_results(f, name,   line, key) {
 		if (w[5] == "exit status" && w[3] == 0)
 			if (++items[name, w[1]] == 1)
 				nitems[name]++
+		if (w[4] == "skip" && !(key in skip_reason))
+			skip_reason[key] = w[6] == "" ? "no reason given" : w[6]
 	}
 	close(f)
 }
 
-function suite(name, d,   f, line, k, i, key, o0, o2, ou, k0, verdict, tests, same, different, explained, failing, unpatched, sep, skipped, was_bad) {
+function suite(name, d,   f, line, k, i, key, o0, o2, ou, k0, verdict, tests, same, different, explained, failing, unpatched, sep, skipped, skipping, was_bad) {
 	was_bad = bad
 	bad = 0
 	split("", count); split("", runs); split("", order); split("", where); split("", what); split("", sum)
-	split("", known); split("", large); nkind = norder = 0; split("", kind); split("", iskind)
+	split("", known); split("", large); split("", skip_reason); split("", skips); split("", skip_count)
+	split("", told); nskips = 0; nkind = norder = 0; split("", kind); split("", iskind)
 	had[name] = 1
 	read_results(d "/results", name)
 	read_results(d "/unpatched/results", name)
@@ -187,6 +207,10 @@ function suite(name, d,   f, line, k, i, key, o0, o2, ou, k0, verdict, tests, sa
 		if (k0 == 1 && kinds == 1 && !more_in(2, 0, key, where[key])) {
 			same++
 			sub(/^[0-9]+ /, "", o0)
+			if (o0 == "skip") {
+				skipping++
+				skip(key)
+			}
 			if (o0 ~ /^(ok|skip|xfail|missing)$/)
 				continue
 			failing++
@@ -220,6 +244,18 @@ function suite(name, d,   f, line, k, i, key, o0, o2, ou, k0, verdict, tests, sa
 	}
 	printf "],\n   \"failing\": [%s", fails > json
 	fails = ""
+	printf "],\n   \"skipped\": [" > json
+	sep = ""
+	for (i = 1; i <= nskips; i++) {
+		split(skips[i], w, FS)
+		# What a program's exit status says its tests have said already.
+		if (skip_count[skips[i]] == 0 && w[1] in told)
+			continue
+		line = skip_count[skips[i]] > 1 ? skip_count[skips[i]] " tests" : skip_test[skips[i]]
+		list = list sprintf("skips with both: %s %s: %s: %s\n", name, w[1], line, w[2])
+		printf "%s\n    {\"item\": %s, \"tests\": %s, \"reason\": %s}", sep, quote(w[1]), quote(line), quote(w[2]) > json
+		sep = ","
+	}
 	printf "],\n   \"tests\": %d, \"same\": %d, \"different\": %d, \"explained\": %d, \"skipped_with_0\": %d, \"compared_with_unpatched\": %d,\n   \"programs\": %d, \"async_forks\": %d, \"forks\": %d, \"async_forks_with_0\": %d,\n   \"counters\": {",
 		tests, same, different, explained, skipped, unpatched, nitems[name], sum[2, "session_start"], sum[2, "processes"], sum[0, "session_start"] > json
 	sep = ""
@@ -249,14 +285,16 @@ function suite(name, d,   f, line, k, i, key, o0, o2, ou, k0, verdict, tests, sa
 		problem = "no results"
 	if (problem == "" && sum[0, "session_start"] > 0)
 		problem = sum[0, "session_start"] " asynchronous forks with 0"
-	if (problem == "" && sum[2, "session_start"] + 0 == 0)
+	if (problem == "" && skipping == tests && skip_reason[order[1]] == "no reason given")
+		problem = "skipped without a reason"
+	if (problem == "" && sum[2, "session_start"] + 0 == 0 && skipping < tests)
 		problem = "no asynchronous fork with 2"
 	if (problem != "") {
 		bad = 1
 		list = list sprintf("failed: %s: %s\n", name, problem)
 	}
 	printf "], \"problem\": %s}", problem == "" ? "null" : quote(problem) > json
-	printf row, name, tests + 0, same + 0, different + 0, explained + 0, failing + 0, sum[2, "session_start"] + 0
-	verdicts = verdicts (bad ? "not ok" : "ok") " - " name "\n"
+	printf row, name, tests + 0, same + 0, different + 0, explained + 0, failing + 0, skipping + 0, sum[2, "session_start"] + 0
+	verdicts = verdicts (bad ? "not ok" : "ok") " - " name (!bad && skipping == tests ? " # SKIP " skip_reason[order[1]] : "") "\n"
 	bad = bad || was_bad
 }

@@ -1,25 +1,32 @@
 #!/usr/bin/awk -f
-# The results in the output of one program, a line each: outcome, tab, test.
+# The results in the output of one program, a line each: outcome, tab, test; for a
+# skip also a tab and the reason: what is behind # SKIP, or the last line.
 # Reads KTAP, TAP (an "ok" that sums up the lines above it is not a test) and what
 # Redis' runtest prints; a plan that is not met and, from -v rc=N, the exit status
 # are one more each.
-# Numbers that change from run to run (addresses, process ids) become N.
+# Numbers in names that change from run to run (addresses, process ids) become N.
 
-function put(outcome, name) {
-	gsub(/\t/, " ", name)
-	gsub(/\033\[[0-9;]*m/, "", name)
+function plain_text(s) {
+	gsub(/\t/, " ", s)
+	gsub(/\033\[[0-9;]*m/, "", s)
+	sub(/^[ -]+/, "", s)
+	sub(/[ ]+$/, "", s)
+	return s
+}
+
+function put(outcome, name, reason) {
 	gsub(/0x[0-9a-fA-F]+/, "N", name)
 	gsub(/[0-9][0-9][0-9][0-9][0-9]+/, "N", name)
-	sub(/^[ -]+/, "", name)
-	sub(/[ ]+$/, "", name)
+	name = plain_text(name)
 	if (name == "")
 		name = "unnamed"
 	if (seen[name]++)
 		name = name " [" seen[name] "]"
-	print outcome "\t" name
+	print outcome "\t" name (outcome == "skip" ? "\t" plain_text(reason) : "")
 }
 
 { sub(/\r$/, "") }
+!/^ *(#|$)/ { last = $0 }
 
 /^ *(not )?ok([ \t]|$)/ {
 	match($0, /^ */)
@@ -33,17 +40,19 @@ function put(outcome, name) {
 	outcome = line ~ /^not/ ? "not ok" : "ok"
 	sub(/^(not )?ok[ \t]*/, "", line)
 	sub(/^[0-9]+/, "", line)
-	if (tolower(line) ~ /# *skip/)
-		outcome = "skip"
-	else if (tolower(line) ~ /# *(xfail|todo)/)
-		outcome = "xfail"
 	reason = line
+	if (match(tolower(line), /# *skip[a-z]*[: ]*/)) {
+		outcome = "skip"
+		reason = substr(line, RSTART + RLENGTH)
+	} else if (tolower(line) ~ /# *(xfail|todo)/)
+		outcome = "xfail"
+	comment = line
 	sub(/[ \t]*#.*/, "", line)
 	if (line ~ /^[ -]*$/) {		# kselftest.h has the name behind # SKIP
-		line = reason
+		line = comment
 		sub(/^[^#]*# *[A-Za-z]*[: ]*/, "", line)
 	}
-	put(outcome, line)
+	put(outcome, line, reason)
 }
 
 /^ *1\.\.[0-9]+/ {
@@ -69,5 +78,5 @@ END {
 	for (depth in planned)
 		if (planned[depth] != ran[depth] + 0)
 			put("not ok", "plan")
-	print (rc == 0 ? "ok" : rc == 4 ? "skip" : rc == 137 ? "timeout" : "exit " rc) "\texit status"
+	print (rc == 0 ? "ok" : rc == 4 ? "skip" : rc == 137 ? "timeout" : "exit " rc) "\texit status" (rc == 4 ? "\t" plain_text(last) : "")
 }
