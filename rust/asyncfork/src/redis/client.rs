@@ -1,41 +1,31 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! One connection to a server: commands out, replies in (RESP 2).
+//! One connection to a server that waits for its replies.
 
-use std::io::BufRead;
-use std::io::BufReader;
 use std::io::Read;
 use std::io::Write;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 
 use anyhow::Context;
 use anyhow::Result;
 use anyhow::bail;
 
+use super::resp;
+use super::resp::Input;
+use super::resp::Reply;
+
 pub struct Client<S = UnixStream> {
-    stream: BufReader<S>,
+    stream: S,
+    input: Input,
     /// Commands not yet sent
     out: Vec<u8>,
 }
 
-impl Client {
-    /// Connects to the server that listens on `socket`.
-    ///
-    /// # Errors
-    ///
-    /// Those of `connect()`.
-    pub fn connect(socket: &Path) -> Result<Self> {
-        let stream = UnixStream::connect(socket)
-            .with_context(|| format!("cannot connect to {}", socket.display()))?;
-        Ok(Self::new(stream))
-    }
-}
-
 impl<S: Read + Write> Client<S> {
-    fn new(stream: S) -> Self {
+    pub fn new(stream: S) -> Self {
         Self {
-            stream: BufReader::new(stream),
+            stream,
+            input: Input::default(),
             out: Vec::new(),
         }
     }
@@ -44,25 +34,28 @@ impl<S: Read + Write> Client<S> {
     ///
     /// # Errors
     ///
-    /// Those of [`send()`](Self::send) and [`reply()`](Self::reply).
+    /// Those of [`send()`](Self::send) and [`reply()`](Self::reply), and a reply that is an array.
     pub fn command(&mut self, arguments: &[&str]) -> Result<String> {
         let bytes: Vec<_> = arguments.iter().map(|text| text.as_bytes()).collect();
         self.push(&bytes);
         self.send()?;
-        let reply = self.reply().with_context(|| arguments.join(" "))?;
-        Ok(String::from_utf8_lossy(&reply.unwrap_or_default()).into_owned())
+        let what = || arguments.join(" ");
+        match self.reply().with_context(what)? {
+            Reply::Text(text) => Ok(String::from_utf8_lossy(text).into_owned()),
+            Reply::Number(number) => Ok(number.to_string()),
+            Reply::Nil => Ok(String::new()),
+            other => bail!("{} was answered with {other:?}", what()),
+        }
     }
 
     /// Adds a command to those that [`send()`](Self::send) sends.
     pub fn push(&mut self, arguments: &[&[u8]]) {
-        self.out
-            .extend_from_slice(format!("*{}\r\n", arguments.len()).as_bytes());
-        for argument in arguments {
-            self.out
-                .extend_from_slice(format!("${}\r\n", argument.len()).as_bytes());
-            self.out.extend_from_slice(argument);
-            self.out.extend_from_slice(b"\r\n");
-        }
+        resp::push(&mut self.out, arguments);
+    }
+
+    /// Where commands that are not yet sent are kept.
+    pub fn out(&mut self) -> &mut Vec<u8> {
+        &mut self.out
     }
 
     /// Sends what was pushed.
@@ -71,39 +64,28 @@ impl<S: Read + Write> Client<S> {
     ///
     /// Those of `write()`.
     pub fn send(&mut self) -> Result<()> {
-        self.stream.get_mut().write_all(&self.out)?;
+        self.stream.write_all(&self.out)?;
         self.out.clear();
         Ok(())
     }
 
-    /// Waits for one reply; none is nil. An array is its length, and each element is a reply of its
-    /// own after it.
+    /// Waits for one reply.
     ///
     /// # Errors
     ///
     /// An error reply, one that is not RESP 2, or that the connection has ended.
-    pub fn reply(&mut self) -> Result<Option<Vec<u8>>> {
-        let mut line = Vec::new();
-        self.stream.read_until(b'\n', &mut line)?;
-        if !line.ends_with(b"\r\n") {
-            bail!("the server closed the connection");
-        }
-        line.truncate(line.len() - 2);
-        let text = String::from_utf8_lossy(&line);
-        let Some((kind, rest)) = text.split_at_checked(1) else {
-            bail!("an empty reply");
-        };
-        match kind {
-            "+" | ":" | "*" => Ok(Some(rest.into())),
-            "-" => bail!("{rest}"),
-            "$" if rest == "-1" => Ok(None),
-            "$" => {
-                let mut bytes = vec![0; rest.parse::<usize>()? + 2];
-                self.stream.read_exact(&mut bytes)?;
-                bytes.truncate(bytes.len() - 2);
-                Ok(Some(bytes))
+    pub fn reply(&mut self) -> Result<Reply<'_>> {
+        let frame = loop {
+            if let Some(frame) = self.input.decode()? {
+                break frame;
             }
-            _ => bail!("a reply this client does not know: {text}"),
+            if self.input.fill(&mut self.stream)? == 0 {
+                bail!("the server closed the connection");
+            }
+        };
+        match self.input.reply(&frame) {
+            Reply::Error(text) => bail!("{}", String::from_utf8_lossy(text)),
+            reply => Ok(reply),
         }
     }
 }
@@ -114,44 +96,22 @@ mod tests {
 
     use super::*;
 
-    /// A client that reads `replies`.
-    fn client(replies: &str) -> Client<Cursor<Vec<u8>>> {
-        Client::new(Cursor::new(replies.as_bytes().to_vec()))
-    }
-
     #[test]
-    fn encodes() {
-        let mut client = client("");
-        client.push(&[b"SET", b"k", b"\x00\r\n"]);
+    fn replies() {
+        let replies = b"+OK\r\n$-1\r\n-ERR no\r\n%1\r\n".to_vec();
+        let mut client = Client::new(Cursor::new(replies));
+        assert_eq!(client.reply().unwrap(), Reply::Text(b"OK"));
+        assert_eq!(client.reply().unwrap(), Reply::Nil);
+        assert_eq!(client.reply().unwrap_err().to_string(), "ERR no");
         assert_eq!(
-            client.out,
-            b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$3\r\n\x00\r\n\r\n"
+            client.reply().unwrap_err().to_string(),
+            "a reply this client does not know: %1"
         );
-    }
 
-    #[test]
-    fn decodes() {
-        let mut client =
-            client("+OK\r\n*1\r\n:12\r\n$4\r\na\r\nb\r\n$-1\r\n$0\r\n\r\n-ERR no\r\n%1\r\n+half");
-        for expected in [
-            Some("OK"),
-            Some("1"),
-            Some("12"),
-            Some("a\r\nb"),
-            None,
-            Some(""),
-        ] {
-            assert_eq!(
-                client.reply().unwrap().as_deref(),
-                expected.map(str::as_bytes)
-            );
-        }
-        for expected in [
-            "ERR no",
-            "a reply this client does not know: %1",
-            "the server closed the connection",
-        ] {
-            assert_eq!(client.reply().unwrap_err().to_string(), expected);
-        }
+        let mut client = Client::new(Cursor::new(b"+half".to_vec()));
+        assert_eq!(
+            client.reply().unwrap_err().to_string(),
+            "the server closed the connection"
+        );
     }
 }

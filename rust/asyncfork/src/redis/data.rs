@@ -9,6 +9,8 @@ use anyhow::bail;
 
 use super::Client;
 use super::Info;
+use super::resp;
+use super::resp::Reply;
 
 /// Commands sent before their replies are read.
 const BATCH: u64 = 256;
@@ -75,7 +77,7 @@ impl Data {
                 return Ok(data);
             }
             for key in data.keys..data.keys + BATCH {
-                data.push_set(client, key, 0);
+                data.push_set(client.out(), key, 0);
             }
             client.send()?;
             for _ in 0..BATCH {
@@ -115,18 +117,23 @@ impl Data {
         let mut values = Vec::with_capacity(self.keys as usize);
         for first in batches() {
             ask(client)?;
-            client.reply()?;
-            for key in batch(first) {
-                values.push(self.identify(key, client.reply()?.as_deref()));
+            let Reply::Array(replies) = client.reply()? else {
+                bail!("MGET was not answered with an array");
+            };
+            for (key, reply) in batch(first).zip(replies) {
+                values.push(match reply {
+                    Reply::Text(bytes) => self.identify(key, bytes),
+                    _ => Value::Missing,
+                });
             }
         }
         Ok(Contents { size, values })
     }
 
-    /// Has `client` send the SET of `key` with `sequence` next.
-    pub fn push_set(&self, client: &mut Client, key: u64, sequence: u64) {
+    /// Adds the SET of `key` with `sequence` to the commands in `out`.
+    pub fn push_set(&self, out: &mut Vec<u8>, key: u64, sequence: u64) {
         let value = self.value(key, sequence);
-        client.push(&[b"SET", name(key).as_bytes(), &value]);
+        resp::push(out, &[b"SET", name(key).as_bytes(), &value]);
     }
 
     /// The value of `key` with `sequence`: the latter, and noise that is a function of both, so
@@ -142,11 +149,8 @@ impl Data {
         value
     }
 
-    /// What `bytes`, none if there are none, are as a value of `key`.
-    fn identify(&self, key: u64, bytes: Option<&[u8]>) -> Value {
-        let Some(bytes) = bytes else {
-            return Value::Missing;
-        };
+    /// What `bytes` are as a value of `key`.
+    fn identify(&self, key: u64, bytes: &[u8]) -> Value {
         match bytes.first_chunk().map(|head| u64::from_le_bytes(*head)) {
             Some(sequence) if bytes == self.value(key, sequence) => Value::Whole(sequence),
             _ => Value::Foreign,
@@ -181,11 +185,10 @@ mod tests {
             let data = Data::new(size);
             let value = data.value(3, 7);
             assert_eq!(value.len(), size);
-            assert_eq!(data.identify(3, Some(&value)), Value::Whole(7));
-            assert_eq!(data.identify(4, Some(&value)), Value::Foreign);
-            assert_eq!(data.identify(3, Some(&value[1..])), Value::Foreign);
-            assert_eq!(data.identify(3, Some(b"")), Value::Foreign);
-            assert_eq!(data.identify(3, None), Value::Missing);
+            assert_eq!(data.identify(3, &value), Value::Whole(7));
+            assert_eq!(data.identify(4, &value), Value::Foreign);
+            assert_eq!(data.identify(3, &value[1..]), Value::Foreign);
+            assert_eq!(data.identify(3, b""), Value::Foreign);
         }
     }
 
@@ -195,11 +198,11 @@ mod tests {
         for byte in 0..100 {
             let mut value = data.value(3, 7);
             value[byte] ^= 1;
-            assert_eq!(data.identify(3, Some(&value)), Value::Foreign, "{byte}");
+            assert_eq!(data.identify(3, &value), Value::Foreign, "{byte}");
         }
         // Half of one value, half of the next: a page that was copied too late.
         let (old, new) = (data.value(3, 7), data.value(3, 8));
         let torn = [&old[..50], &new[50..]].concat();
-        assert_eq!(data.identify(3, Some(&torn)), Value::Foreign);
+        assert_eq!(data.identify(3, &torn), Value::Foreign);
     }
 }

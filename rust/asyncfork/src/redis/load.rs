@@ -19,6 +19,7 @@ use super::Server;
 use super::data::Data;
 use super::data::Noise;
 use super::history::Write;
+use super::resp::Reply;
 use crate::report::Latencies;
 
 /// What the clients are doing.
@@ -210,7 +211,7 @@ impl Writer {
             }
             let key = self.next_key();
             self.sequence += 1;
-            self.data.push_set(&mut self.client, key, self.sequence);
+            self.data.push_set(self.client.out(), key, self.sequence);
             let mut start = Instant::now();
             if let Some(interval) = self.interval {
                 due = if paused {
@@ -225,9 +226,9 @@ impl Writer {
             }
             let sent = Instant::now();
             self.client.send()?;
-            let reply = self.client.reply().context("SET")?;
+            let is_ok = self.client.reply().context("SET")? == Reply::Text(b"OK");
             ready = Instant::now();
-            if reply.as_deref() != Some(b"OK") {
+            if !is_ok {
                 bail!("SET was not answered with OK");
             }
             let mut done = self.shared.done[self.id].lock().unwrap();

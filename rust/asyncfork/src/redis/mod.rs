@@ -7,6 +7,7 @@ mod data;
 mod history;
 mod info;
 mod load;
+mod resp;
 mod server;
 
 pub use client::Client;

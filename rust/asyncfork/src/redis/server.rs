@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::path::PathBuf;
@@ -107,8 +108,13 @@ impl Settings {
 }
 
 impl Server {
+    /// # Errors
+    ///
+    /// Those of `connect()`.
     pub fn connect(&self) -> Result<Client> {
-        Client::connect(&self.socket)
+        let stream = UnixStream::connect(&self.socket)
+            .with_context(|| format!("cannot connect to {}", self.socket.display()))?;
+        Ok(Client::new(stream))
     }
 
     fn wait_until_loaded(&mut self) -> Result<()> {
