@@ -186,6 +186,12 @@ fn wrong_arguments() {
         &["bench", "redis", "--modes", "fast"],
         &["bench", "redis", "--soak", "3", "--saves", "2"],
         &["bench", "redis", "--quiet", "-1"],
+        &["bench", "redis", "--rate", "101%"],
+        &["bench", "redis", "--ratio", "0:1"],
+        &["bench", "redis", "--keys", "normal"],
+        &["bench", "redis", "--clients", "0"],
+        &["bench", "redis", "--pipeline", "0"],
+        &["bench", "redis", "--latency-from", "reply"],
         &["bench"],
         &["frobnicate"],
     ] {
@@ -344,6 +350,72 @@ fn bench_redis_default() {
             "the JSON alone"
         );
     }
+}
+
+/// Fewer threads than clients, a rate that is measured first, and GETs between the SETs.
+#[test]
+fn bench_redis_with_a_choice_of_load() {
+    let _alone = alone();
+    if !has_redis() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("redis.json");
+    let load = "--clients 100 --threads 2 --rate 30% --ratio 1:1 --keys zipfian --pipeline 2";
+    let more = format!("{load} --json");
+    let more: Vec<_> = more.split(' ').collect();
+    let output = asyncfork(&small(directory.path(), "2", &more))
+        .arg(&file)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let text = stdout(&output);
+    assert!(
+        text.contains("capacity: ") && text.contains("GET during snapshots"),
+        "{text}"
+    );
+    assert!(text.ends_with("exact: 2 of 2 snapshots equal the data at the fork\n"));
+
+    let json: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    let parameters = &json["parameters"];
+    for (name, expected) in [
+        ("clients", 100.into()),
+        ("threads", 2.into()),
+        ("pipeline", 2.into()),
+        ("rate_percent", 30.0.into()),
+        ("ratio", "1:1".into()),
+        ("keys", "zipfian".into()),
+        ("latency_from", "due".into()),
+    ] {
+        let expected: serde_json::Value = expected;
+        assert_eq!(parameters[name], expected, "{name}");
+    }
+    let rate = parameters["rate"].as_f64().unwrap();
+    let capacity = parameters["capacity_per_second"].as_f64().unwrap();
+    assert!((rate - 0.3 * capacity).abs() < 1.0, "{rate} of {capacity}");
+    for save in json["saves"].as_array().unwrap() {
+        let count = |name: &str| save[name]["count"].as_u64().unwrap();
+        assert!(count("outside") > 0 && count("outside_gets") > 0);
+        assert!(count("inside") > 0 && count("inside_gets") > 0);
+        assert_eq!(count("inside_lag"), count("inside") + count("inside_gets"));
+        assert_eq!(save["cuts"].as_array().unwrap().len(), 100);
+    }
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn more_clients_than_keys() {
+    let _alone = alone();
+    if !has_redis() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let options = ["--value-size", "65536", "--clients", "1000"];
+    let line = one_line(&run(&small(directory.path(), "1", &options)), 1);
+    assert!(
+        line.contains("--clients 1000 needs a key for each") && line.contains("make --mb larger"),
+        "{line}"
+    );
 }
 
 #[test]

@@ -10,6 +10,7 @@
 //! the save. A second server loads the snapshot, and what it has must be what the clients had
 //! written at one instant of the BGSAVE command; [`crate::redis::History`] knows.
 
+mod clients;
 mod record;
 
 use std::fs;
@@ -37,11 +38,11 @@ use crate::redis::History;
 use crate::redis::Info;
 use crate::redis::Load;
 use crate::redis::Outcome;
-use crate::redis::Phase;
+use crate::redis::Pace;
 use crate::redis::Settings;
 use crate::report;
 use crate::report::JsonFile;
-use crate::report::Latencies;
+use clients::Clients;
 use record::Parameters;
 use record::Record;
 use record::Save;
@@ -84,19 +85,8 @@ pub struct Options {
           value_parser = clap::value_parser!(u32).range(1..))]
     soak: Option<u32>,
 
-    /// Clients that write, each with one connection and one SET under way
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=128))]
-    clients: u16,
-
-    /// SETs per second of all clients together, each due at its time: a late one counts from when
-    /// it was due. 0: each client as fast as it gets replies, which hides delays from the
-    /// percentiles
-    #[arg(long, value_name = "N", default_value_t = 1000)]
-    rate: u32,
-
-    /// Bytes per value
-    #[arg(long, value_name = "BYTES", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(Data::MIN_VALUE_SIZE as i64..=1 << 16))]
-    value_size: u32,
+    #[command(flatten)]
+    clients: Clients,
 
     /// Seconds of load without a snapshot, measured before each snapshot
     #[arg(long, value_name = "SECONDS", default_value_t = 5.0, value_parser = not_negative)]
@@ -189,8 +179,10 @@ pub fn picture(record: serde_json::Value) -> Result<Picture> {
     };
     Ok(Picture {
         title: format!(
-            "Redis, {} MiB, {} SETs per second: BGSAVE ({})",
-            record.parameters.mb, record.parameters.rate, record.machine.accelerator
+            "Redis, {} MiB, {}: BGSAVE ({})",
+            record.parameters.mb,
+            record.parameters.clients.line(),
+            record.machine.accelerator
         ),
         groups: vec![
             group("fork call,\nmedian", &|s| s.fork_us.median * 1e3),
@@ -293,7 +285,7 @@ impl Options {
         let data = Data::fill(
             &mut control,
             self.mb << 20,
-            self.value_size as usize,
+            self.clients.value_size as usize,
             |used| {
                 if used >> 28 > shown {
                     shown = used >> 28;
@@ -305,18 +297,23 @@ impl Options {
         let used_memory_bytes = Info::read(&mut control, "memory")?.number("used_memory")?;
         println!(
             "{} keys of {} bytes in {fill_seconds:.1} s",
-            data.keys, self.value_size
+            data.keys, self.clients.value_size
         );
 
-        let load = Load::start(&server, data, self.clients.into(), self.rate)?;
+        let load = self.clients.start(&server, data)?;
+        let (pace, capacity) = self.clients.pace(&load)?;
+        if let (Some(capacity), Pace::Open(rate)) = (capacity, pace) {
+            println!("capacity: {capacity:.0} requests per second, of which {rate:.0}");
+        }
         let mut bench = Bench {
             options: self,
             settings,
             sysctl,
             control,
             load,
+            pace,
             data,
-            history: History::new(data.keys, self.clients.into()),
+            history: History::new(data.keys, self.clients.count()),
         };
         let mut saves: Vec<Save> = Vec::new();
         let total = self.saves as usize * self.modes.len();
@@ -335,11 +332,9 @@ impl Options {
                 mb: self.mb,
                 saves: self.saves,
                 modes: self.modes.clone(),
-                clients: self.clients,
-                rate: self.rate,
-                value_size: self.value_size,
                 quiet_seconds: self.quiet,
                 compress: self.compress,
+                clients: self.clients.parameters(pace, capacity),
             },
             keys: data.keys,
             used_memory_bytes,
@@ -356,6 +351,7 @@ struct Bench<'a> {
     sysctl: &'a Sysctl,
     control: Client,
     load: Load,
+    pace: Pace,
     data: Data,
     history: History,
 }
@@ -363,13 +359,13 @@ struct Bench<'a> {
 impl Bench<'_> {
     fn save(&mut self, mode: Mode) -> Result<Save> {
         self.sysctl.set(mode)?;
-        self.load.set(Phase::Write)?;
+        self.load.run(self.pace)?;
         interrupt::sleep(SETTLE)?;
-        let (outside, outside_seconds) = self.outside()?;
+        let outside_seconds = self.outside()?;
 
         let used: u64 = Info::read(&mut self.control, "memory")?.number("used_memory")?;
         let before = asyncfork::counters().ok();
-        self.load.take();
+        self.load.mark();
         let start = Instant::now();
         self.control.command(&["BGSAVE"])?;
         let bgsave = start..Instant::now();
@@ -380,8 +376,11 @@ impl Bench<'_> {
             }
             interrupt::sleep(POLL)?;
         };
-        let (inside, snapshot_seconds) = (self.load.take(), start.elapsed().as_secs_f64());
+        let snapshot_seconds = start.elapsed().as_secs_f64();
         self.load.pause()?;
+        let mut periods = self.load.take();
+        let inside = periods.pop().unwrap_or_default();
+        let outside = periods.pop().unwrap_or_default();
         let counters = before.and_then(|before| Some(asyncfork::counters().ok()?.since(&before)));
 
         if info.text("rdb_last_bgsave_status")? != "ok" {
@@ -400,8 +399,12 @@ impl Bench<'_> {
             snapshot_seconds,
             server_save_seconds: info.number("rdb_last_bgsave_time_sec")?,
             cow_bytes: info.number("rdb_last_cow_size")?,
-            inside,
-            outside,
+            inside: inside.sets,
+            outside: outside.sets,
+            inside_gets: inside.gets,
+            outside_gets: outside.gets,
+            inside_lag: inside.lag,
+            outside_lag: outside.lag,
             outside_seconds,
             data_ranges: used / record::RANGE,
             counters,
@@ -411,15 +414,15 @@ impl Bench<'_> {
         })
     }
 
-    /// Load without a snapshot, for the time asked for: latencies, and seconds.
-    fn outside(&mut self) -> Result<(Latencies, f64)> {
+    /// Load without a snapshot, for the time asked for, and how many seconds that was.
+    fn outside(&mut self) -> Result<f64> {
         if self.options.quiet == 0.0 {
-            return Ok(Default::default());
+            return Ok(0.0);
         }
-        self.load.take();
+        self.load.mark();
         let start = Instant::now();
         interrupt::sleep(Duration::from_secs_f64(self.options.quiet))?;
-        Ok((self.load.take(), start.elapsed().as_secs_f64()))
+        Ok(start.elapsed().as_secs_f64())
     }
 
     /// Has a second server load the snapshot, for as long as it takes to read it, and removes it.

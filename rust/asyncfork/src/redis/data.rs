@@ -30,13 +30,13 @@ pub struct Data {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Value {
     /// The value with this sequence number, whole
-    Whole(u64),
+    Whole(u32),
     Missing,
     /// A value that was never written to this key
     Foreign,
 }
 
-/// What a server has.
+/// What a server has: eight bytes per key.
 pub struct Contents {
     /// Number of keys, whichever they are
     pub size: u64,
@@ -131,29 +131,53 @@ impl Data {
     }
 
     /// Adds the SET of `key` with `sequence` to the commands in `out`.
-    pub fn push_set(&self, out: &mut Vec<u8>, key: u64, sequence: u64) {
-        let value = self.value(key, sequence);
+    pub fn push_set(&self, out: &mut Vec<u8>, key: u64, sequence: u32) {
+        let mut value = Vec::with_capacity(self.value_size);
+        self.value(key, sequence, |bytes| {
+            value.extend_from_slice(bytes);
+            true
+        });
         resp::push(out, &[b"SET", name(key).as_bytes(), &value]);
     }
 
-    /// The value of `key` with `sequence`: the latter, and noise that is a function of both, so
-    /// that every page of it differs from every other and from zero.
-    fn value(&self, key: u64, sequence: u64) -> Vec<u8> {
-        let mut value = vec![0; self.value_size];
-        let (head, tail) = value.split_at_mut(SEQUENCE);
-        head.copy_from_slice(&sequence.to_le_bytes());
+    /// Adds the GET of `key` to the commands in `out`.
+    pub fn push_get(&self, out: &mut Vec<u8>, key: u64) {
+        resp::push(out, &[b"GET", name(key).as_bytes()]);
+    }
+
+    /// Hands the value of `key` with `sequence` to `each`, eight bytes after eight bytes, as long
+    /// as that returns true; and returns whether it always did. A value is its sequence number, and
+    /// noise that is a function of both, so that every page of it differs from every other and from
+    /// zero.
+    fn value(&self, key: u64, sequence: u32, mut each: impl FnMut(&[u8]) -> bool) -> bool {
+        let sequence = u64::from(sequence);
         let mut noise = Noise(key.wrapping_mul(0xd6e8_feb8_6659_fd93) ^ sequence);
-        for chunk in tail.chunks_mut(8) {
-            chunk.copy_from_slice(&noise.next().to_le_bytes()[..chunk.len()]);
+        let mut left = self.value_size - SEQUENCE;
+        let mut go_on = each(&sequence.to_le_bytes());
+        while go_on && left > 0 {
+            let length = left.min(8);
+            go_on = each(&noise.next().to_le_bytes()[..length]);
+            left -= length;
         }
-        value
+        go_on
     }
 
     /// What `bytes` are as a value of `key`.
-    fn identify(&self, key: u64, bytes: &[u8]) -> Value {
-        match bytes.first_chunk().map(|head| u64::from_le_bytes(*head)) {
-            Some(sequence) if bytes == self.value(key, sequence) => Value::Whole(sequence),
-            _ => Value::Foreign,
+    pub fn identify(&self, key: u64, bytes: &[u8]) -> Value {
+        let sequence = bytes.first_chunk().map(|head| u64::from_le_bytes(*head));
+        let Some(sequence) = sequence.and_then(|sequence| u32::try_from(sequence).ok()) else {
+            return Value::Foreign;
+        };
+        let mut left = bytes;
+        let same = self.value(key, sequence, |expected| {
+            let (found, rest) = left.split_at(left.len().min(expected.len()));
+            left = rest;
+            found == expected
+        });
+        if same && left.is_empty() {
+            Value::Whole(sequence)
+        } else {
+            Value::Foreign
         }
     }
 }
@@ -163,10 +187,10 @@ fn name(key: u64) -> String {
 }
 
 /// splitmix64.
-pub struct Noise(pub u64);
+struct Noise(u64);
 
 impl Noise {
-    pub fn next(&mut self) -> u64 {
+    fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -179,15 +203,31 @@ impl Noise {
 mod tests {
     use super::*;
 
+    const _: () = assert!(size_of::<Value>() == 8);
+
+    fn value(data: Data, key: u64, sequence: u32) -> Vec<u8> {
+        let mut value = Vec::new();
+        data.value(key, sequence, |bytes| {
+            value.extend_from_slice(bytes);
+            true
+        });
+        value
+    }
+
     #[test]
     fn a_value_says_what_it_is() {
         for size in [Data::MIN_VALUE_SIZE, 21, 1000] {
             let data = Data::new(size);
-            let value = data.value(3, 7);
+            let value = value(data, 3, 7);
             assert_eq!(value.len(), size);
             assert_eq!(data.identify(3, &value), Value::Whole(7));
             assert_eq!(data.identify(4, &value), Value::Foreign);
             assert_eq!(data.identify(3, &value[1..]), Value::Foreign);
+            assert_eq!(data.identify(3, &value[..size - 1]), Value::Foreign);
+            assert_eq!(
+                data.identify(3, &[&value[..], b"x"].concat()),
+                Value::Foreign
+            );
             assert_eq!(data.identify(3, b""), Value::Foreign);
         }
     }
@@ -196,12 +236,12 @@ mod tests {
     fn one_changed_byte_is_seen() {
         let data = Data::new(100);
         for byte in 0..100 {
-            let mut value = data.value(3, 7);
+            let mut value = value(data, 3, 7);
             value[byte] ^= 1;
             assert_eq!(data.identify(3, &value), Value::Foreign, "{byte}");
         }
         // Half of one value, half of the next: a page that was copied too late.
-        let (old, new) = (data.value(3, 7), data.value(3, 8));
+        let (old, new) = (value(data, 3, 7), value(data, 3, 8));
         let torn = [&old[..50], &new[50..]].concat();
         assert_eq!(data.identify(3, &torn), Value::Foreign);
     }

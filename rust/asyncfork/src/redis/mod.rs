@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A Redis server of our own, a connection to it, clients that write, and what becomes of that.
+//! A Redis server of our own, connections to it, clients that write, and what becomes of that.
 
 mod client;
 mod data;
@@ -16,7 +16,11 @@ pub use history::Cut;
 pub use history::History;
 pub use history::Outcome;
 pub use info::Info;
+pub use load::Choice;
 pub use load::Load;
-pub use load::Phase;
+pub use load::Pace;
+pub use load::Ratio;
+pub use load::Start;
+pub use load::Traffic;
 pub use server::Server;
 pub use server::Settings;

@@ -112,9 +112,17 @@ impl Server {
     ///
     /// Those of `connect()`.
     pub fn connect(&self) -> Result<Client> {
-        let stream = UnixStream::connect(&self.socket)
-            .with_context(|| format!("cannot connect to {}", self.socket.display()))?;
-        Ok(Client::new(stream))
+        self.stream().map(Client::new)
+    }
+
+    /// A connection without a client of its own.
+    ///
+    /// # Errors
+    ///
+    /// Those of `connect()`.
+    pub fn stream(&self) -> Result<UnixStream> {
+        UnixStream::connect(&self.socket)
+            .with_context(|| format!("cannot connect to {}", self.socket.display()))
     }
 
     fn wait_until_loaded(&mut self) -> Result<()> {

@@ -9,6 +9,7 @@ use asyncfork::Counters;
 use serde::Deserialize;
 use serde::Serialize;
 
+use super::clients;
 use crate::command::Mode;
 use crate::machine::Machine;
 use crate::redis::Cut;
@@ -44,11 +45,10 @@ pub struct Parameters {
     pub mb: u64,
     pub saves: u32,
     pub modes: Vec<Mode>,
-    pub clients: u16,
-    pub rate: u32,
-    pub value_size: u32,
     pub quiet_seconds: f64,
     pub compress: bool,
+    #[serde(flatten)]
+    pub clients: clients::Parameters,
 }
 
 /// One BGSAVE.
@@ -65,10 +65,19 @@ pub struct Save {
     pub server_save_seconds: i64,
     /// rdb_last_cow_size
     pub cow_bytes: u64,
-    /// SETs that ended while the snapshot was made
+    /// SETs that were due while the snapshot was made
     pub inside: Latencies,
-    /// SETs without a snapshot, before it
+    /// SETs that were due before it, without a snapshot
     pub outside: Latencies,
+    #[serde(default)]
+    pub inside_gets: Latencies,
+    #[serde(default)]
+    pub outside_gets: Latencies,
+    /// How late the clients themselves were with what was due inside
+    #[serde(default)]
+    pub inside_lag: Latencies,
+    #[serde(default)]
+    pub outside_lag: Latencies,
     pub outside_seconds: f64,
     /// As many ranges of [`RANGE`] bytes as the server's used_memory fills, before BGSAVE
     pub data_ranges: u64,
@@ -176,6 +185,18 @@ pub struct Summary {
     pub inside_per_second: f64,
     pub outside: Latencies,
     pub outside_per_second: f64,
+    #[serde(default)]
+    pub inside_gets: Latencies,
+    #[serde(default)]
+    pub inside_gets_per_second: f64,
+    #[serde(default)]
+    pub outside_gets: Latencies,
+    #[serde(default)]
+    pub outside_gets_per_second: f64,
+    #[serde(default)]
+    pub inside_lag: Latencies,
+    #[serde(default)]
+    pub outside_lag: Latencies,
     /// Sums
     pub counters: Option<Counters>,
 }
@@ -213,11 +234,15 @@ impl Summary {
     }
 
     fn of(saves: &[&Save]) -> Self {
-        let (mut inside, mut outside) = (Latencies::default(), Latencies::default());
-        for save in saves {
-            inside.add(&save.inside);
-            outside.add(&save.outside);
-        }
+        let sum = |part: fn(&Save) -> &Latencies| {
+            let mut sum = Latencies::default();
+            saves.iter().for_each(|save| sum.add(part(save)));
+            sum
+        };
+        let (inside, inside_gets) = (sum(|save| &save.inside), sum(|save| &save.inside_gets));
+        let (outside, outside_gets) = (sum(|save| &save.outside), sum(|save| &save.outside_gets));
+        let inside_seconds: f64 = saves.iter().map(|save| save.snapshot_seconds).sum();
+        let outside_seconds: f64 = saves.iter().map(|save| save.outside_seconds).sum();
         let rate = |latencies: &Latencies, seconds: f64| {
             if seconds > 0.0 {
                 latencies.count() as f64 / seconds
@@ -230,16 +255,16 @@ impl Summary {
             exact: saves.iter().filter(|save| save.is_exact()).count(),
             fork_us: Spread::of(saves.iter().map(|save| save.fork_us as f64)),
             snapshot_seconds: Spread::of(saves.iter().map(|save| save.snapshot_seconds)),
-            inside_per_second: rate(
-                &inside,
-                saves.iter().map(|save| save.snapshot_seconds).sum(),
-            ),
-            outside_per_second: rate(
-                &outside,
-                saves.iter().map(|save| save.outside_seconds).sum(),
-            ),
+            inside_per_second: rate(&inside, inside_seconds),
+            inside_gets_per_second: rate(&inside_gets, inside_seconds),
+            outside_per_second: rate(&outside, outside_seconds),
+            outside_gets_per_second: rate(&outside_gets, outside_seconds),
             inside,
+            inside_gets,
             outside,
+            outside_gets,
+            inside_lag: sum(|save| &save.inside_lag),
+            outside_lag: sum(|save| &save.outside_lag),
             counters: saves
                 .iter()
                 .filter_map(|save| save.counters.clone())
@@ -264,11 +289,21 @@ impl Record {
             time(s.snapshot_seconds.median * 1e9)
         });
         type Part = (&'static str, fn(&Summary) -> (&Latencies, f64));
-        let parts: [Part; 2] = [
+        let parts: [Part; 4] = [
             ("SET during snapshots", |s| (&s.inside, s.inside_per_second)),
+            ("GET during snapshots", |s| {
+                (&s.inside_gets, s.inside_gets_per_second)
+            }),
             ("SET outside", |s| (&s.outside, s.outside_per_second)),
+            ("GET outside", |s| {
+                (&s.outside_gets, s.outside_gets_per_second)
+            }),
         ];
+        let has_gets = self.summary.values().any(|s| s.inside_gets.count() > 0);
         for (name, part) in parts {
+            if name.starts_with("GET") && !has_gets {
+                continue;
+            }
             let show = |s: &Summary, figure: fn(&Latencies) -> u64| match part(s).0 {
                 latencies if latencies.count() == 0 => "-".into(),
                 latencies => time(figure(latencies) as f64),
@@ -282,6 +317,10 @@ impl Record {
                 rate => format!("{rate:.0}"),
             });
         }
+        row("clients late", "p99", &|s| {
+            time(s.inside_lag.percentile(99.0) as f64)
+        });
+        row("", "max", &|s| time(s.inside_lag.max() as f64));
         let counted = self
             .summary
             .values()
@@ -367,6 +406,10 @@ mod tests {
             cow_bytes: 1 << 20,
             inside: latencies(&[20_000, 30_000, fork_us * 1000]),
             outside: latencies(&[20_000, 25_000]),
+            inside_gets: Latencies::default(),
+            outside_gets: Latencies::default(),
+            inside_lag: latencies(&[1_000]),
+            outside_lag: latencies(&[1_000]),
             outside_seconds: 1.0,
             data_ranges: 512,
             counters: (!vmstat.is_empty()).then(|| Counters::parse(vmstat)),
@@ -390,11 +433,9 @@ mod tests {
                 mb: 1024,
                 saves: 1,
                 modes: modes.clone(),
-                clients: 4,
-                rate: 1000,
-                value_size: 1000,
                 quiet_seconds: 1.0,
                 compress: false,
+                clients: clients::Parameters::example(),
             },
             keys: 1 << 20,
             used_memory_bytes: 1 << 30,
@@ -434,6 +475,7 @@ mod tests {
             "fork call|median|60.0 ms|300 us",
             "snapshot|median|2.00 s|2.00 s",
             "SET outside|p50|20.0 us|20.0 us",
+            "clients late|p99|1.00 us|1.00 us",
             "counted by the kernel|session_start|0|1",
             "fallback_off|1|0",
         ] {
@@ -442,6 +484,52 @@ mod tests {
                 "{expected} not in\n{text}"
             );
         }
+        assert!(!text.contains("GET"), "there were none");
+        let mut gets = good();
+        gets.saves[1].inside_gets.record(7_000);
+        gets.summary = Summary::by_mode(&gets.parameters.modes, &gets.saves);
+        let text = gets.table();
+        let line = text.lines().find(|line| line.starts_with("GET during"));
+        assert_eq!(cells(line.unwrap()), "GET during snapshots|p50|-|7.00 us");
+    }
+
+    /// The records of before there was a choice of clients and checks.
+    #[test]
+    fn reads_older_records() {
+        let mut json = serde_json::to_value(good()).unwrap();
+        let added = [
+            "inside_gets",
+            "outside_gets",
+            "inside_lag",
+            "outside_lag",
+            "inside_gets_per_second",
+            "outside_gets_per_second",
+            "threads",
+            "rate_percent",
+            "capacity_per_second",
+            "pipeline",
+            "ratio",
+            "keys",
+            "latency_from",
+        ];
+        let strip = |value: &mut serde_json::Value| {
+            let object = value.as_object_mut().unwrap();
+            added.iter().for_each(|name| drop(object.remove(*name)));
+        };
+        strip(&mut json["parameters"]);
+        json["saves"]
+            .as_array_mut()
+            .unwrap()
+            .iter_mut()
+            .for_each(strip);
+        json["summary"]
+            .as_object_mut()
+            .unwrap()
+            .values_mut()
+            .for_each(strip);
+        let record: Record = serde_json::from_value(json).unwrap();
+        assert_eq!(record.parameters, good().parameters);
+        assert_eq!(record.saves[0].inside, good().saves[0].inside);
     }
 
     #[test]
