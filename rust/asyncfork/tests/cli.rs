@@ -192,6 +192,7 @@ fn wrong_arguments() {
         &["bench", "redis", "--clients", "0"],
         &["bench", "redis", "--pipeline", "0"],
         &["bench", "redis", "--latency-from", "reply"],
+        &["bench", "redis", "--check", "digest"],
         &["bench"],
         &["frobnicate"],
     ] {
@@ -352,7 +353,8 @@ fn bench_redis_default() {
     }
 }
 
-/// Fewer threads than clients, a rate that is measured first, and GETs between the SETs.
+/// Fewer threads than clients, a rate that is measured first, GETs between the SETs, and the
+/// snapshot read without a second server.
 #[test]
 fn bench_redis_with_a_choice_of_load() {
     let _alone = alone();
@@ -362,7 +364,7 @@ fn bench_redis_with_a_choice_of_load() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("redis.json");
     let load = "--clients 100 --threads 2 --rate 30% --ratio 1:1 --keys zipfian --pipeline 2";
-    let more = format!("{load} --json");
+    let more = format!("{load} --check file --json");
     let more: Vec<_> = more.split(' ').collect();
     let output = asyncfork(&small(directory.path(), "2", &more))
         .arg(&file)
@@ -386,6 +388,7 @@ fn bench_redis_with_a_choice_of_load() {
         ("ratio", "1:1".into()),
         ("keys", "zipfian".into()),
         ("latency_from", "due".into()),
+        ("check", "file".into()),
     ] {
         let expected: serde_json::Value = expected;
         assert_eq!(parameters[name], expected, "{name}");
@@ -416,6 +419,43 @@ fn more_clients_than_keys() {
         line.contains("--clients 1000 needs a key for each") && line.contains("make --mb larger"),
         "{line}"
     );
+}
+
+/// By the file: while the clients write, somebody else changes a value, deletes a key, adds one, or
+/// something that cannot be compared.
+#[test]
+fn a_file_that_differs_is_found() {
+    let _alone = alone();
+    if !has_redis() {
+        return;
+    }
+    for (command, reason) in [
+        (
+            "SETRANGE key:000000000003 500 x",
+            "key 3 has a value that was never written to it",
+        ),
+        ("DEL key:000000000003", "key 3 is missing"),
+        ("SET other x", " keys instead of "),
+        ("SADD set x", "the snapshot has more than strings"),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let client = "redis-cli -s ${1%.conf}.sock";
+        let script = format!(
+            "(until {client} PING; do sleep 0.05; done; while {client} {command}; do sleep 0.05; done) \
+             >/dev/null 2>&1 & exec redis-server \"$@\""
+        );
+        let server = server(directory.path(), &script);
+        let options = ["--check", "file", "--server", server.to_str().unwrap()];
+        let output = run(&small(directory.path(), "1", &options));
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let text = stdout(&output);
+        assert!(
+            text.contains("DIFFERS from the data at the fork: ") && text.contains(reason),
+            "{text}"
+        );
+        assert!(text.ends_with("exact: 0 of 1 snapshots equal the data at the fork\n"));
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
 }
 
 #[test]

@@ -7,15 +7,15 @@
 //! gets them.
 //!
 //! How a save is known to be exact: the clients go on writing, with numbers, through the fork and
-//! the save. A second server loads the snapshot, and what it has must be what the clients had
-//! written at one instant of the BGSAVE command; [`crate::redis::History`] knows.
+//! the save. The snapshot is read, or a second server loads it, and what it has must be what the
+//! clients had written at one instant of the BGSAVE command; [`crate::redis::History`] knows.
 
+mod check;
 mod clients;
 mod record;
 
 use std::fs;
 use std::ops::Range;
-use std::path::Path;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -30,7 +30,6 @@ use super::counters_for;
 use super::plot::Group;
 use super::plot::Picture;
 use crate::interrupt;
-use crate::machine;
 use crate::machine::Machine;
 use crate::redis::Client;
 use crate::redis::Data;
@@ -42,6 +41,7 @@ use crate::redis::Pace;
 use crate::redis::Settings;
 use crate::report;
 use crate::report::JsonFile;
+use check::Check;
 use clients::Clients;
 use record::Parameters;
 use record::Record;
@@ -88,6 +88,10 @@ pub struct Options {
     #[command(flatten)]
     clients: Clients,
 
+    /// How to check a snapshot [default: server up to 2048 MiB, file above]
+    #[arg(long, value_enum, value_name = "HOW")]
+    check: Option<Check>,
+
     /// Seconds of load without a snapshot, measured before each snapshot
     #[arg(long, value_name = "SECONDS", default_value_t = 5.0, value_parser = not_negative)]
     quiet: f64,
@@ -105,7 +109,7 @@ pub struct Options {
     #[arg(long, default_value = "redis-server", value_name = "PATH")]
     server: PathBuf,
 
-    /// Where to make the temporary directory [default: $TMPDIR or /tmp]
+    /// Where to make the temporary directory, with the snapshot in it [default: $TMPDIR or /tmp]
     #[arg(long)]
     dir: Option<PathBuf>,
 
@@ -202,6 +206,10 @@ pub fn picture(record: serde_json::Value) -> Result<Picture> {
 }
 
 impl Options {
+    fn check(&self) -> Check {
+        self.check.unwrap_or(Check::for_size(self.mb))
+    }
+
     pub fn execute(mut self) -> Result<ExitCode> {
         if let Some(saves) = self.soak {
             (self.modes, self.saves, self.quiet) = (vec![Mode::Async], saves, 0.0);
@@ -223,7 +231,7 @@ impl Options {
             compress: self.compress,
         };
         let version = settings.version()?;
-        self.check_room(&settings.directory)?;
+        self.check().require_room(self.mb, &settings.directory)?;
         let sysctl = Sysctl {
             found: counters.map(|_| asyncfork::mode()).transpose()?,
             asked: self.modes.contains(&Mode::Async),
@@ -241,32 +249,6 @@ impl Options {
         } else {
             ExitCode::FAILURE
         })
-    }
-
-    /// Refuses what would not fit: the server, then the pages its child keeps or a second server,
-    /// and the snapshot.
-    fn check_room(&self, directory: &Path) -> Result<()> {
-        const SERVERS: u64 = 128;
-        let data = self.mb + self.mb / 10;
-        let disk = machine::FileSystem::read(directory)?;
-        let needed = 2 * data + SERVERS + if disk.in_memory { self.mb } else { 0 };
-        let available = machine::available_mib();
-        if available < needed {
-            bail!(
-                "--mb {} needs at least {needed} MiB of free memory, this machine has {available}; \
-                 make it smaller, or give a VM more (make demo: MEM=...)",
-                self.mb
-            );
-        }
-        if disk.free_mib < self.mb {
-            bail!(
-                "--mb {0} needs {0} MiB in {1}, it has {2}; see --dir",
-                self.mb,
-                directory.display(),
-                disk.free_mib
-            );
-        }
-        Ok(())
     }
 
     fn measure(
@@ -334,6 +316,7 @@ impl Options {
                 modes: self.modes.clone(),
                 quiet_seconds: self.quiet,
                 compress: self.compress,
+                check: self.check(),
                 clients: self.clients.parameters(pace, capacity),
             },
             keys: data.keys,
@@ -425,11 +408,24 @@ impl Bench<'_> {
         Ok(start.elapsed().as_secs_f64())
     }
 
-    /// Has a second server load the snapshot, for as long as it takes to read it, and removes it.
+    /// Has the snapshot read, one way or the other, and removes it.
     fn check_snapshot(&mut self, bgsave: &Range<Instant>) -> Result<Outcome> {
-        let second = self.settings.start("second", false)?;
-        let contents = self.data.read(&mut second.connect()?)?;
-        fs::remove_file(self.settings.snapshot())?;
-        Ok(self.history.check(&contents, bgsave))
+        let path = self.settings.snapshot();
+        let outcome = match self.options.check() {
+            Check::Server => {
+                let second = self.settings.start("second", false)?;
+                let contents = self.data.read(&mut second.connect()?)?;
+                self.history.check(&contents, bgsave)
+            }
+            Check::File => match self.data.read_file(&path) {
+                Ok(contents) => self.history.check(&contents, bgsave),
+                Err(reason) => {
+                    interrupt::check()?;
+                    self.history.unreadable(&reason, bgsave)
+                }
+            },
+        };
+        fs::remove_file(path)?;
+        Ok(outcome)
     }
 }

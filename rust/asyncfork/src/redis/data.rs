@@ -3,14 +3,18 @@
 //! What the servers of the benchmark hold: values that tell who wrote them, and when.
 
 use std::iter;
+use std::path::Path;
+use std::str;
 
 use anyhow::Result;
 use anyhow::bail;
 
 use super::Client;
 use super::Info;
+use super::rdb;
 use super::resp;
 use super::resp::Reply;
+use crate::interrupt;
 
 /// Commands sent before their replies are read.
 const BATCH: u64 = 256;
@@ -36,7 +40,7 @@ pub enum Value {
     Foreign,
 }
 
-/// What a server has: eight bytes per key.
+/// What a server has, or a snapshot: eight bytes per key.
 pub struct Contents {
     /// Number of keys, whichever they are
     pub size: u64,
@@ -130,6 +134,32 @@ impl Data {
         Ok(Contents { size, values })
     }
 
+    /// Reads every key of a snapshot in the file `path`, from its begin to its end, without keeping
+    /// more of it than one value.
+    ///
+    /// # Errors
+    ///
+    /// Those of the file, that it is no snapshot of strings in one database, or not a whole one,
+    /// and an interrupt. What the keys hold is none.
+    pub fn read_file(&self, path: &Path) -> Result<Contents> {
+        let mut snapshot = rdb::Reader::open(path)?;
+        let mut contents = Contents {
+            size: 0,
+            values: vec![Value::Missing; self.keys as usize],
+        };
+        while let Some((name, bytes)) = snapshot.next()? {
+            if contents.size % BATCH == 0 {
+                interrupt::check()?;
+            }
+            contents.size += 1;
+            let Some(key) = number(name) else { continue };
+            if let Some(value) = contents.values.get_mut(key as usize) {
+                *value = self.identify(key, bytes);
+            }
+        }
+        Ok(contents)
+    }
+
     /// Adds the SET of `key` with `sequence` to the commands in `out`.
     pub fn push_set(&self, out: &mut Vec<u8>, key: u64, sequence: u32) {
         let mut value = Vec::with_capacity(self.value_size);
@@ -165,7 +195,7 @@ impl Data {
     /// What `bytes` are as a value of `key`.
     pub fn identify(&self, key: u64, bytes: &[u8]) -> Value {
         let sequence = bytes.first_chunk().map(|head| u64::from_le_bytes(*head));
-        let Some(sequence) = sequence.and_then(|sequence| u32::try_from(sequence).ok()) else {
+        let Some(Ok(sequence)) = sequence.map(u32::try_from) else {
             return Value::Foreign;
         };
         let mut left = bytes;
@@ -184,6 +214,13 @@ impl Data {
 
 fn name(key: u64) -> String {
     format!("key:{key:012}")
+}
+
+/// The key that has this name.
+fn number(bytes: &[u8]) -> Option<u64> {
+    let digits = str::from_utf8(bytes).ok()?.strip_prefix("key:")?;
+    let key = digits.parse().ok()?;
+    (name(key).as_bytes() == bytes).then_some(key)
 }
 
 /// splitmix64.
@@ -244,5 +281,22 @@ mod tests {
         let (old, new) = (value(data, 3, 7), value(data, 3, 8));
         let torn = [&old[..50], &new[50..]].concat();
         assert_eq!(data.identify(3, &torn), Value::Foreign);
+    }
+
+    #[test]
+    fn names() {
+        for key in [0, 3, 999_999_999_999, 1_000_000_000_000] {
+            assert_eq!(number(name(key).as_bytes()), Some(key));
+        }
+        for other in [
+            &b""[..],
+            b"key:",
+            b"key:3",
+            b"key:+00000000003",
+            b"kez:000000000003",
+            b"\xff",
+        ] {
+            assert_eq!(number(other), None);
+        }
     }
 }

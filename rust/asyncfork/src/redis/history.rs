@@ -87,7 +87,7 @@ struct Log {
 
 impl Log {
     /// The number of the last SET for which `is_early`, which holds for none after one for which it
-    /// does not.
+    /// does not, but for microseconds to which answers are rounded.
     fn last(&self, is_early: impl Fn(&Write) -> bool) -> u64 {
         self.before + self.writes.partition_point(is_early) as u64
     }
@@ -138,6 +138,14 @@ impl History {
             }
         }
         Outcome { cuts, difference }
+    }
+
+    /// What comes of a snapshot that cannot be read, for `reason`.
+    pub fn unreadable(&self, reason: &anyhow::Error, bgsave: &Range<Instant>) -> Outcome {
+        Outcome {
+            cuts: self.bounds(bgsave),
+            difference: Some(format!("{reason:#}")),
+        }
     }
 
     /// By client, a cut without news.

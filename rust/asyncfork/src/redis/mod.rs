@@ -7,8 +7,11 @@ mod data;
 mod history;
 mod info;
 mod load;
+mod rdb;
 mod resp;
 mod server;
+#[cfg(test)]
+mod tests;
 
 pub use client::Client;
 pub use data::Data;

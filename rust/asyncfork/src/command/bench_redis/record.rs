@@ -9,6 +9,7 @@ use asyncfork::Counters;
 use serde::Deserialize;
 use serde::Serialize;
 
+use super::check::Check;
 use super::clients;
 use crate::command::Mode;
 use crate::machine::Machine;
@@ -47,6 +48,8 @@ pub struct Parameters {
     pub modes: Vec<Mode>,
     pub quiet_seconds: f64,
     pub compress: bool,
+    #[serde(default)]
+    pub check: Check,
     #[serde(flatten)]
     pub clients: clients::Parameters,
 }
@@ -435,6 +438,7 @@ mod tests {
                 modes: modes.clone(),
                 quiet_seconds: 1.0,
                 compress: false,
+                check: Check::Server,
                 clients: clients::Parameters::example(),
             },
             keys: 1 << 20,
@@ -504,6 +508,7 @@ mod tests {
             "outside_lag",
             "inside_gets_per_second",
             "outside_gets_per_second",
+            "check",
             "threads",
             "rate_percent",
             "capacity_per_second",
