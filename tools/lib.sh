@@ -78,9 +78,10 @@ series_digest() {
 }
 
 # Environment of a benchmark in a guest: which series and which .config the
-# figures belong to, as the start of a SHA-256.
+# figures belong to, as the start of a SHA-256, and the commit of this repository.
 # record_env CONFIG
 record_env() {
-	printf 'ASYNCFORK_SERIES=%.12s ASYNCFORK_CONFIG=%.12s' \
-		"$(series_digest)" "$(sha256sum <"$BUILD/kernel-$1/.config")"
+	printf 'ASYNCFORK_SERIES=%.12s ASYNCFORK_CONFIG=%.12s ASYNCFORK_COMMIT=%s' \
+		"$(series_digest)" "$(sha256sum <"$BUILD/kernel-$1/.config")" \
+		"$(kgit -C "$top" describe --always --dirty --abbrev=12 --match '' 2>/dev/null || echo none)"
 }

@@ -51,6 +51,9 @@ pub struct Machine {
     pub cpu: String,
     pub cpus: usize,
     pub memory_mib: u64,
+    /// Of this repository, from $ASYNCFORK_COMMIT
+    #[serde(default)]
+    pub commit: Option<String>,
     /// Hash of the patch series in the kernel, from $ASYNCFORK_SERIES
     pub series: Option<String>,
     /// Hash of the kernel's configuration, from $ASYNCFORK_CONFIG
@@ -70,6 +73,7 @@ impl Machine {
                 .to_owned(),
             cpus: std::thread::available_parallelism().map_or(1, Into::into),
             memory_mib: meminfo_mib("MemTotal"),
+            commit: env::var("ASYNCFORK_COMMIT").ok(),
             series: env::var("ASYNCFORK_SERIES").ok(),
             config: env::var("ASYNCFORK_CONFIG").ok(),
             command_line: env::args().collect(),
@@ -98,6 +102,11 @@ pub fn available_mib() -> u64 {
     meminfo_mib("MemAvailable")
 }
 
+/// MiB of swap that are free.
+pub fn free_swap_mib() -> u64 {
+    meminfo_mib("SwapFree")
+}
+
 /// The file system that a directory is on.
 pub struct FileSystem {
     pub free_mib: u64,
@@ -123,9 +132,12 @@ impl FileSystem {
 
 fn meminfo_mib(name: &str) -> u64 {
     let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let kib =
-        field(&meminfo, name).and_then(|value| value.strip_suffix(" kB")?.parse::<u64>().ok());
-    kib.unwrap_or(0) >> 10
+    kib(&meminfo, name).unwrap_or(0) >> 10
+}
+
+/// The value of the first line `name: value kB`.
+pub fn kib(text: &str, name: &str) -> Option<u64> {
+    field(text, name)?.strip_suffix(" kB")?.parse().ok()
 }
 
 /// The value of the first line `name : value`.
@@ -184,6 +196,7 @@ mod tests {
             field("MemTotal:       24682496 kB\n", "MemTotal"),
             Some("24682496 kB")
         );
+        assert_eq!(kib("VmSwap:\t      12 kB\n", "VmSwap"), Some(12));
     }
 
     #[test]
