@@ -5,6 +5,7 @@
 mod command;
 mod interrupt;
 mod machine;
+mod memory;
 mod redis;
 mod report;
 

@@ -8,15 +8,12 @@
 //! the child's tables before it lets the child run, its memory was complete by then. After the
 //! second fork the parent writes at once, one byte per 2 MiB.
 
-use std::io;
 use std::io::Read;
 use std::iter;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::ptr;
-use std::thread;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -28,20 +25,20 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use super::Mode;
-use super::counters_for;
 use super::plot::Group;
 use super::plot::Picture;
-use crate::machine;
+use super::require_modes;
 use crate::machine::Machine;
+use crate::memory::Memory;
+use crate::memory::Pages;
+use crate::memory::RANGE;
+use crate::memory::monotonic;
 use crate::report;
 use crate::report::JsonFile;
 use crate::report::Latencies;
 use crate::report::median;
 use crate::report::table;
 use crate::report::time;
-
-/// What one entry of a page-table directory (PMD) covers.
-const RANGE: usize = 2 << 20;
 
 /// Time clone3() of a large process, with the flag and without
 #[derive(clap::Args)]
@@ -53,9 +50,13 @@ pub struct Options {
     #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(2..1 << 24))]
     mb: u64,
 
+    /// What the memory is full of
+    #[arg(long, value_enum, value_name = "KIND", default_value = "written")]
+    pages: Pages,
+
     /// Runs per mode
     #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
-    runs: u32,
+    pub runs: u32,
 
     /// Forks to measure, in turn
     #[arg(
@@ -101,6 +102,8 @@ struct Record {
     benchmark: String,
     machine: Machine,
     mb: u64,
+    #[serde(default)]
+    pages: Pages,
     settle_ms: u64,
     runs: Vec<Run>,
 }
@@ -137,49 +140,30 @@ impl Run {
 
     /// What is wrong with how the forks were made: asynchronously or not, as asked?
     fn misdone(&self) -> Option<String> {
-        let Some(counters) = &self.counters else {
-            return (self.mode == Mode::Async).then(|| "the kernel counts nothing".into());
-        };
-        let (sessions, fallbacks) = (counters.get("session_start"), counters.fallbacks());
-        let wanted = if self.mode == Mode::Async { 2 } else { 0 };
-        (sessions != wanted || fallbacks != 0).then(|| {
-            format!(
-                "a run in {} mode counted session_start +{sessions}, fallbacks +{fallbacks}",
-                self.mode
-            )
-        })
+        super::misdone(self.mode, self.counters.as_ref(), 2)
     }
 }
 
 impl Options {
     pub fn execute(mut self) -> Result<ExitCode> {
-        self.modes.sort();
-        self.modes.dedup();
+        require_modes(&mut self.modes)?;
         if self.check && self.modes.len() < 2 {
             bail!("--check compares both modes");
         }
-        if counters_for(&self.modes)?.is_some() {
-            let (mode, measures) = (asyncfork::mode()?, |mode| self.modes.contains(&mode));
-            if mode == asyncfork::Mode::Off && measures(Mode::Async)
-                || mode == asyncfork::Mode::Every && measures(Mode::Default)
-            {
-                bail!("vm.async_pgtable is {mode}, this needs 1");
-            }
-            asyncfork::set_process(false)?;
-        }
-        self.check_room()?;
+        self.pages.require_room(self.mb)?;
         let json = self.json.as_deref().map(JsonFile::create).transpose()?;
 
         let machine = Machine::read(self.accelerator.clone());
         println!("{}", machine.line());
         let mut memory = Memory::new(
             (self.mb as usize) << 20,
+            self.pages,
             Duration::from_millis(self.settle_ms),
         )?;
         let mut runs = Vec::new();
         for number in 1..=self.runs {
             for mode in &self.modes {
-                let run = memory.run(*mode)?;
+                let run = measure(&mut memory, *mode)?;
                 println!(
                     "run {number} of {}  {mode:7}  call {:>8}  child {:>8}",
                     self.runs,
@@ -193,6 +177,7 @@ impl Options {
             benchmark: "fork".into(),
             machine,
             mb: self.mb,
+            pages: self.pages,
             settle_ms: self.settle_ms,
             runs,
         };
@@ -209,19 +194,6 @@ impl Options {
         } else {
             ExitCode::FAILURE
         })
-    }
-
-    /// The memory, its page tables twice, a copied page per range, and the rest of the process.
-    fn check_room(&self) -> Result<()> {
-        let needed = self.mb + 3 * self.mb.div_ceil(512) + 32;
-        let available = machine::available_mib();
-        if available < needed {
-            bail!(
-                "--mb {} needs at least {needed} MiB of free memory, this machine has {available}",
-                self.mb
-            );
-        }
-        Ok(())
     }
 
     fn verdict(&self, record: &Record) -> Result<bool> {
@@ -322,124 +294,34 @@ pub fn picture(record: serde_json::Value) -> Result<Picture> {
     })
 }
 
-/// Private anonymous memory in small pages, all of it touched.
-struct Memory {
-    start: *mut u8,
-    length: usize,
-    page: usize,
-    settle: Duration,
-}
+fn measure(memory: &mut Memory, mode: Mode) -> Result<Run> {
+    // The same both times, whatever the last child left shared.
+    memory.touch()?;
+    let before = asyncfork::counters().ok();
+    let mut child = Child::fork(mode)?;
+    let (call_ns, child_ns) = (child.call_ns, child.first_instruction()?);
+    child.end()?;
 
-impl Memory {
-    fn new(length: usize, settle: Duration) -> Result<Self> {
-        let start = map(length)?;
-        // SAFETY: `start` and `length` are those of the mapping above.
-        let advised = unsafe { libc::madvise(start.cast(), length, libc::MADV_NOHUGEPAGE) };
-        // EINVAL is the answer of a kernel without huge pages.
-        if advised == -1 && io::Error::last_os_error().raw_os_error() != Some(libc::EINVAL) {
-            return Err(io::Error::last_os_error()).context("cannot ask for small pages");
-        }
-        // SAFETY: allowed at any time.
-        let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
-        Ok(Self {
-            start,
-            length,
-            page,
-            settle,
-        })
-    }
-
-    fn write(&mut self, offset: usize) {
-        assert!(offset < self.length);
-        // SAFETY: within the mapping, which nothing else refers to.
-        unsafe {
-            let byte = self.start.add(offset);
-            byte.write_volatile(byte.read_volatile().wrapping_add(1));
-        }
-    }
-
-    /// Writes every page, so that each fork meets the same: pages that are this process's own,
-    /// dirty, writable.
-    fn touch(&mut self) -> Result<()> {
-        for offset in (0..self.length).step_by(self.page) {
-            self.write(offset);
-        }
-        self.settle()
-    }
-
-    /// Waits, and flushes the TLB of this CPU from time to time: changing the protection of more
-    /// than a few dozen pages flushes all of it.
-    fn settle(&self) -> Result<()> {
-        const FLUSHES: u32 = 6;
-        const PAGES: usize = 64;
-        let length = PAGES * self.page;
-        let scratch = map(length)?;
-        for _ in 0..FLUSHES {
-            for offset in (0..length).step_by(self.page) {
-                // SAFETY: within the mapping above.
-                unsafe { scratch.add(offset).write_volatile(1) };
-            }
-            for protection in [libc::PROT_READ, libc::PROT_READ | libc::PROT_WRITE] {
-                // SAFETY: nothing refers to this mapping.
-                if unsafe { libc::mprotect(scratch.cast(), length, protection) } == -1 {
-                    return Err(io::Error::last_os_error()).context("mprotect");
-                }
-            }
-            thread::sleep(self.settle / FLUSHES);
-        }
-        // SAFETY: as above.
-        unsafe { libc::munmap(scratch.cast(), length) };
-        Ok(())
-    }
-
-    fn run(&mut self, mode: Mode) -> Result<Run> {
-        // Dirty both times, whatever the last child left shared.
-        self.touch()?;
-        let before = asyncfork::counters().ok();
-        let mut child = Child::fork(mode)?;
-        let (call_ns, child_ns) = (child.call_ns, child.first_instruction()?);
-        child.end()?;
-
-        self.touch()?;
-        let child = Child::fork(mode)?;
-        let offsets = (0..self.length).step_by(RANGE);
-        let write = |offset| {
-            let start = monotonic();
-            self.write(offset);
-            monotonic() - start
-        };
-        let writes_ns = offsets.map(write).collect();
-        let write_call_ns = child.call_ns;
-        child.end()?;
-        let counters = before.and_then(|before| Some(asyncfork::counters().ok()?.since(&before)));
-        Ok(Run {
-            mode,
-            call_ns,
-            child_ns,
-            write_call_ns,
-            writes_ns,
-            counters,
-        })
-    }
-}
-
-/// New private anonymous memory.
-fn map(length: usize) -> Result<*mut u8> {
-    // SAFETY: a new mapping, wherever the kernel likes.
-    let start = unsafe {
-        libc::mmap(
-            ptr::null_mut(),
-            length,
-            libc::PROT_READ | libc::PROT_WRITE,
-            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
-            -1,
-            0,
-        )
+    memory.touch()?;
+    let child = Child::fork(mode)?;
+    let offsets = (0..memory.length()).step_by(RANGE);
+    let write = |offset| {
+        let start = monotonic();
+        memory.write(offset);
+        monotonic() - start
     };
-    if start == libc::MAP_FAILED {
-        return Err(io::Error::last_os_error()).context("cannot map memory");
-    }
-    Ok(start.cast())
+    let writes_ns = offsets.map(write).collect();
+    let write_call_ns = child.call_ns;
+    child.end()?;
+    let counters = before.and_then(|before| Some(asyncfork::counters().ok()?.since(&before)));
+    Ok(Run {
+        mode,
+        call_ns,
+        child_ns,
+        write_call_ns,
+        writes_ns,
+        counters,
+    })
 }
 
 /// A child that tells when it started and lives until it is told to end.
@@ -457,14 +339,9 @@ impl Child {
     fn fork(mode: Mode) -> Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
         let (our_end, their_end) = (ours.as_raw_fd(), theirs.as_raw_fd());
-        let flags = if mode == Mode::Async {
-            asyncfork::CLONE_ASYNC_PGTABLE
-        } else {
-            0
-        };
         let called = monotonic();
         // SAFETY: this process has one thread, and its child makes system calls only.
-        let fork = unsafe { asyncfork::clone3(flags, libc::SIGCHLD) };
+        let fork = unsafe { asyncfork::clone3(mode.clone_flags(), libc::SIGCHLD) };
         let returned = monotonic();
         match fork.context("clone3")? {
             // SAFETY: both descriptors are the child's own, and `started` and `byte` outlive the
@@ -503,16 +380,6 @@ impl Child {
     }
 }
 
-fn monotonic() -> u64 {
-    let mut now = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: `now` is valid for writes. This clock cannot fail.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
-    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -542,6 +409,7 @@ mod tests {
             benchmark: "fork".into(),
             machine: Machine::read(None),
             mb: 1024,
+            pages: Pages::Written,
             settle_ms: 0,
             runs,
         }
@@ -550,6 +418,7 @@ mod tests {
     fn options(min_speedup: f64, max_complete: f64) -> Options {
         Options {
             mb: 1024,
+            pages: Pages::Written,
             settle_ms: 0,
             runs: 2,
             modes: vec![Mode::Default, Mode::Async],
@@ -601,10 +470,8 @@ mod tests {
 
     #[test]
     fn default_forks_of_this_process() {
-        let run = Memory::new(4 << 20, Duration::ZERO)
-            .unwrap()
-            .run(Mode::Default)
-            .unwrap();
+        let mut memory = Memory::new(4 << 20, Pages::Written, Duration::ZERO).unwrap();
+        let run = measure(&mut memory, Mode::Default).unwrap();
         assert_eq!(run.writes_ns.len(), 2);
         assert!(run.child_ns > 0 && run.call_ns > 0);
     }

@@ -16,6 +16,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use anyhow::Result;
 use anyhow::bail;
+use asyncfork::Counters;
 use clap::Subcommand;
 use clap::ValueEnum;
 use serde::Deserialize;
@@ -62,6 +63,16 @@ pub enum Mode {
     Async,
 }
 
+impl Mode {
+    /// Flags of a `clone3()` in this mode.
+    fn clone_flags(self) -> u64 {
+        match self {
+            Self::Default => 0,
+            Self::Async => asyncfork::CLONE_ASYNC_PGTABLE,
+        }
+    }
+}
+
 impl fmt::Display for Mode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
@@ -95,4 +106,37 @@ fn counters_for(modes: &[Mode]) -> Result<Option<asyncfork::Counters>> {
         bail!("{ABSENT}; --modes default measures without it");
     }
     Ok(None)
+}
+
+/// Has this process make forks of each of `modes` by flag alone, with each mode once and in order.
+///
+/// # Errors
+///
+/// That the kernel or its sysctl does not let it.
+fn require_modes(modes: &mut Vec<Mode>) -> Result<()> {
+    modes.sort();
+    modes.dedup();
+    if counters_for(modes)?.is_some() {
+        let mode = asyncfork::mode()?;
+        if mode == asyncfork::Mode::Off && modes.contains(&Mode::Async)
+            || mode == asyncfork::Mode::Every && modes.contains(&Mode::Default)
+        {
+            bail!("vm.async_pgtable is {mode}, this needs 1");
+        }
+        asyncfork::set_process(false)?;
+    }
+    Ok(())
+}
+
+/// What is wrong with how `forks` forks were made, by the kernel's counters: asynchronously or not,
+/// as asked?
+fn misdone(mode: Mode, counters: Option<&Counters>, forks: u64) -> Option<String> {
+    let Some(counters) = counters else {
+        return (mode == Mode::Async).then(|| "the kernel counts nothing".into());
+    };
+    let (sessions, fallbacks) = (counters.get("session_start"), counters.fallbacks());
+    let wanted = if mode == Mode::Async { forks } else { 0 };
+    (sessions != wanted || fallbacks != 0).then(|| {
+        format!("a run in {mode} mode counted session_start +{sessions}, fallbacks +{fallbacks}")
+    })
 }
