@@ -307,6 +307,21 @@ fn bench_fork_default() {
 }
 
 #[test]
+fn bench_spawn_default() {
+    let _alone = alone();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("spawn.json");
+    let arguments = [
+        "bench", "spawn", "--modes", "default", "--mb", "8", "--runs", "2", "--json",
+    ];
+    let output = asyncfork(&arguments).arg(&file).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(stdout(&output).contains("fork and exec: executed"));
+    let json: serde_json::Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
+    assert_eq!(json["runs"].as_array().unwrap().len(), 2);
+}
+
+#[test]
 fn bench_redis_default() {
     let _alone = alone();
     if !has_redis() {

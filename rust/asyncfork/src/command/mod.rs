@@ -4,6 +4,7 @@
 
 pub mod bench_fork;
 pub mod bench_redis;
+pub mod bench_spawn;
 pub mod plot;
 pub mod probe;
 pub mod run;
@@ -38,6 +39,7 @@ pub enum Command {
 pub enum Bench {
     Fork(bench_fork::Options),
     Redis(bench_redis::Options),
+    Spawn(bench_spawn::Options),
 }
 
 impl Command {
@@ -48,6 +50,7 @@ impl Command {
             Self::Probe => probe::execute(),
             Self::Bench(Bench::Fork(options)) => options.execute(),
             Self::Bench(Bench::Redis(options)) => options.execute(),
+            Self::Bench(Bench::Spawn(options)) => options.execute(),
             Self::Plot(options) => options.execute(),
         }
     }
