@@ -3,6 +3,7 @@
 //! The command `asyncfork`.
 
 mod command;
+mod figures;
 mod interrupt;
 mod machine;
 mod memory;

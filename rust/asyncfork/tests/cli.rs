@@ -316,9 +316,13 @@ fn bench_spawn_default() {
     ];
     let output = asyncfork(&arguments).arg(&file).output().unwrap();
     assert!(output.status.success(), "{output:?}");
-    assert!(stdout(&output).contains("fork and exec: executed"));
-    let json: serde_json::Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
-    assert_eq!(json["runs"].as_array().unwrap().len(), 2);
+    let report = run(&["bench", "report", file.to_str().unwrap()]);
+    let text = stdout(&report);
+    assert!(report.status.success(), "{report:?}");
+    assert!(text.contains("fork and exec: executed"), "{text}");
+    let file = file.to_str().unwrap();
+    let compared = run(&["bench", "compare", file, file]);
+    assert_eq!(stdout(&compared).lines().count(), 7, "{compared:?}");
 }
 
 #[test]

@@ -28,6 +28,8 @@ use super::Mode;
 use super::plot::Group;
 use super::plot::Picture;
 use super::require_modes;
+use crate::figures::Figure;
+use crate::figures::Measured;
 use crate::machine::Machine;
 use crate::memory::Memory;
 use crate::memory::Pages;
@@ -321,6 +323,41 @@ fn measure(memory: &mut Memory, mode: Mode) -> Result<Run> {
         write_call_ns,
         writes_ns,
         counters,
+    })
+}
+
+/// What `asyncfork bench report` makes of a record.
+pub fn measured(record: serde_json::Value) -> Result<Measured> {
+    let record: Record = serde_json::from_value(record)?;
+    type Part = (&'static str, fn(&Run) -> u64);
+    let parts: [Part; 6] = [
+        ("call", |run| run.call_ns),
+        ("child's first instruction", |run| run.child_ns),
+        ("parent's first write to 2 MiB: p50 of a run", |run| {
+            writes(iter::once(run)).percentile(50.0)
+        }),
+        ("parent's first write to 2 MiB: p99 of a run", |run| {
+            writes(iter::once(run)).percentile(99.0)
+        }),
+        ("parent's first write to 2 MiB: max of a run", |run| {
+            writes(iter::once(run)).max()
+        }),
+        ("parent's first writes: all of a run", Run::writes_sum),
+    ];
+    let figure = |(name, figure): Part, mode| Figure {
+        name: name.into(),
+        mode,
+        samples: record.runs(mode).map(|run| figure(run) as f64).collect(),
+    };
+    let modes = [Mode::Default, Mode::Async];
+    Ok(Measured {
+        of: format!("{} pages", record.pages),
+        mb: record.mb,
+        figures: parts
+            .into_iter()
+            .flat_map(|part| modes.map(|mode| figure(part, mode)))
+            .collect(),
+        notes: vec![],
     })
 }
 

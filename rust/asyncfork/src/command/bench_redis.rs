@@ -29,6 +29,7 @@ use super::Mode;
 use super::counters_for;
 use super::plot::Group;
 use super::plot::Picture;
+use crate::figures::Measured;
 use crate::interrupt;
 use crate::machine::Machine;
 use crate::redis::Client;
@@ -69,7 +70,7 @@ pub struct Options {
 
     /// Snapshots per mode
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
-    saves: u32,
+    pub saves: u32,
 
     /// Forks to measure, in turn
     #[arg(
@@ -203,6 +204,12 @@ pub fn picture(record: serde_json::Value) -> Result<Picture> {
             group("SET outside,\nmax", &|s| s.outside.max() as f64),
         ],
     })
+}
+
+/// What `asyncfork bench report` makes of a record.
+pub fn measured(record: serde_json::Value) -> Result<Measured> {
+    let record: Record = serde_json::from_value(record)?;
+    Ok(record.measured())
 }
 
 impl Options {

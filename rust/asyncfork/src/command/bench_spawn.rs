@@ -26,6 +26,8 @@ use serde::Serialize;
 
 use super::Mode;
 use super::require_modes;
+use crate::figures::Figure;
+use crate::figures::Measured;
 use crate::machine::Machine;
 use crate::memory::Memory;
 use crate::memory::Pages;
@@ -187,6 +189,26 @@ impl Record {
     }
 }
 
+/// What `asyncfork bench report` makes of a record.
+pub fn measured(record: serde_json::Value) -> Result<Measured> {
+    let record: Record = serde_json::from_value(record)?;
+    let figure = |(name, figure): Part, mode| Figure {
+        name: name.into(),
+        mode,
+        samples: record.samples(mode, figure),
+    };
+    let modes = [Mode::Default, Mode::Async];
+    Ok(Measured {
+        of: "fork with _exit or exec at once".into(),
+        mb: record.mb,
+        figures: PARTS
+            .into_iter()
+            .flat_map(|part| modes.map(|mode| figure(part, mode)))
+            .collect(),
+        notes: vec![],
+    })
+}
+
 fn run(memory: &mut Memory, mode: Mode, program: &File) -> Result<Run> {
     memory.touch()?;
     let before = asyncfork::counters().ok();
@@ -328,6 +350,14 @@ mod tests {
             let line: Vec<_> = line.split(' ').collect();
             assert!(words.contains(&line), "{line:?} is not in\n{text}");
         }
+    }
+
+    #[test]
+    fn measured_has_every_part_in_both_modes() {
+        let measured = measured(serde_json::to_value(record()).unwrap()).unwrap();
+        assert_eq!(measured.names().len(), PARTS.len());
+        let samples = measured.samples("fork and exec: waited for", Mode::Async);
+        assert_eq!(samples.unwrap(), [300_000.0]);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 pub mod bench_fork;
 pub mod bench_redis;
+pub mod bench_report;
 pub mod bench_spawn;
 pub mod plot;
 pub mod probe;
@@ -40,6 +41,8 @@ pub enum Bench {
     Fork(bench_fork::Options),
     Redis(bench_redis::Options),
     Spawn(bench_spawn::Options),
+    Report(bench_report::ReportOptions),
+    Compare(bench_report::CompareOptions),
 }
 
 impl Command {
@@ -51,6 +54,8 @@ impl Command {
             Self::Bench(Bench::Fork(options)) => options.execute(),
             Self::Bench(Bench::Redis(options)) => options.execute(),
             Self::Bench(Bench::Spawn(options)) => options.execute(),
+            Self::Bench(Bench::Report(options)) => options.execute(),
+            Self::Bench(Bench::Compare(options)) => options.execute(),
             Self::Plot(options) => options.execute(),
         }
     }

@@ -70,7 +70,7 @@ enum Rate {
 /// What the record says of the clients. What older records lack has its default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Parameters {
-    clients: u16,
+    pub clients: u16,
     #[serde(default = "one")]
     threads: u16,
     /// Requests per second; 0 is a closed loop
@@ -206,6 +206,15 @@ impl Parameters {
         }
     }
 
+    /// What is the same at every size, in a few words.
+    pub fn pace(&self) -> String {
+        match (self.rate, self.rate_percent) {
+            (0, _) => "a closed loop".into(),
+            (rate, None) => format!("{rate} requests per second"),
+            (_, Some(percent)) => format!("{percent} % of the capacity"),
+        }
+    }
+
     #[cfg(test)]
     pub fn example() -> Self {
         Self {
@@ -256,8 +265,14 @@ mod tests {
             share.line(),
             "1000 SETs and GETs 1:10 per second (70 % of the capacity)"
         );
-        let closed = Parameters { rate: 0, ..example };
+        let closed = Parameters {
+            rate: 0,
+            ..example.clone()
+        };
         assert_eq!(closed.line(), "SETs as fast as answered");
+        assert_eq!(example.pace(), "1000 requests per second");
+        assert_eq!(share.pace(), "70 % of the capacity");
+        assert_eq!(closed.pace(), "a closed loop");
     }
 
     /// Records that were written before there was a choice.

@@ -12,6 +12,8 @@ use serde::Serialize;
 use super::check::Check;
 use super::clients;
 use crate::command::Mode;
+use crate::figures::Figure;
+use crate::figures::Measured;
 use crate::machine::Machine;
 use crate::redis::Cut;
 use crate::report::Latencies;
@@ -276,7 +278,62 @@ impl Summary {
     }
 }
 
+/// A figure of each save, in nanoseconds.
+type Part = (&'static str, fn(&Save) -> f64);
+const PARTS: [Part; 8] = [
+    ("fork call", |s| s.fork_us as f64 * 1e3),
+    ("SET in the window: p50 of a save", |s| {
+        s.inside.percentile(50.0) as f64
+    }),
+    ("SET in the window: p99 of a save", |s| {
+        s.inside.percentile(99.0) as f64
+    }),
+    ("SET in the window: p99.9 of a save", |s| {
+        s.inside.percentile(99.9) as f64
+    }),
+    ("SET in the window: max of a save", |s| {
+        s.inside.max() as f64
+    }),
+    ("SET outside: p99 before a save", |s| {
+        s.outside.percentile(99.0) as f64
+    }),
+    ("SET outside: max before a save", |s| s.outside.max() as f64),
+    ("window", |s| s.snapshot_seconds * 1e9),
+];
+
 impl Record {
+    pub fn measured(&self) -> Measured {
+        let figure = |(name, figure): Part, mode| Figure {
+            name: name.into(),
+            mode,
+            samples: self
+                .saves
+                .iter()
+                .filter(|save| save.mode == mode)
+                .map(figure)
+                .collect(),
+        };
+        let exact = self.saves.iter().filter(|save| save.is_exact()).count();
+        let modes = [Mode::Default, Mode::Async];
+        Measured {
+            of: format!(
+                "{} clients, {}",
+                self.parameters.clients.clients,
+                self.parameters.clients.pace()
+            ),
+            mb: self.parameters.mb,
+            figures: PARTS
+                .into_iter()
+                .flat_map(|part| modes.map(|mode| figure(part, mode)))
+                .collect(),
+            notes: vec![format!(
+                "{}; exact: {exact} of {} snapshots equal the data at the fork",
+                self.parameters.clients.line(),
+                self.saves.len()
+            )],
+        }
+    }
+
     pub fn table(&self) -> String {
         let mut rows = vec![vec![String::new(), String::new()]];
         rows[0].extend(self.summary.keys().map(Mode::to_string));
@@ -535,6 +592,18 @@ mod tests {
         let record: Record = serde_json::from_value(json).unwrap();
         assert_eq!(record.parameters, good().parameters);
         assert_eq!(record.saves[0].inside, good().saves[0].inside);
+    }
+
+    #[test]
+    fn figures_are_of_each_save() {
+        let measured = good().measured();
+        assert_eq!(measured.mb, 1024);
+        let samples = |name, mode| measured.samples(name, mode).unwrap().to_vec();
+        assert_eq!(samples("fork call", Mode::Default), [60e6]);
+        assert_eq!(samples("fork call", Mode::Async), [300e3]);
+        let longest = samples("SET in the window: max of a save", Mode::Async);
+        assert_eq!(longest, [good().saves[1].inside.max() as f64]);
+        assert!(measured.notes[0].ends_with("exact: 2 of 2 snapshots equal the data at the fork"));
     }
 
     #[test]

@@ -1,0 +1,337 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `asyncfork bench report` and `asyncfork bench compare`: tables of what was measured, with
+//! intervals.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use anyhow::Result;
+use anyhow::bail;
+use serde_json::Value;
+
+use super::Mode;
+use super::bench_fork;
+use super::bench_redis;
+use super::bench_spawn;
+use crate::figures::Estimate;
+use crate::figures::Line;
+use crate::figures::Measured;
+use crate::machine::Machine;
+use crate::report;
+use crate::report::table;
+use crate::report::time;
+
+const MODES: [Mode; 2] = [Mode::Default, Mode::Async];
+const INTERVALS: &str =
+    "medians of the repetitions, with the 95 % interval that a bootstrap gives; times";
+
+/// Print what a benchmark has measured, with intervals
+#[derive(clap::Args)]
+pub struct ReportOptions {
+    /// What bench --json has written
+    #[arg(required = true)]
+    records: Vec<PathBuf>,
+}
+
+/// Say for each figure of two records whether it differs
+///
+/// Figures of points with the same name are compared. "not known" is said where the interval of
+/// the ratio does not tell: there are too few repetitions, or they are too different.
+#[derive(clap::Args)]
+pub struct CompareOptions {
+    /// What bench --json has written
+    before: PathBuf,
+    /// The same, later or elsewhere
+    after: PathBuf,
+}
+
+impl ReportOptions {
+    pub fn execute(self) -> Result<ExitCode> {
+        for path in &self.records {
+            let text =
+                text(&read(path)?).with_context(|| format!("cannot read {}", path.display()))?;
+            report::print(&format!("{text}in {}\n", path.display()))?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl CompareOptions {
+    pub fn execute(self) -> Result<ExitCode> {
+        let record = |path: &Path| {
+            read(path)
+                .and_then(|value| Points::of(&value))
+                .with_context(|| format!("cannot compare {}", path.display()))
+        };
+        report::print(&compare(&record(&self.before)?, &record(&self.after)?)?)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn read(path: &Path) -> Result<Value> {
+    Ok(serde_json::from_str(&fs::read_to_string(path)?)?)
+}
+
+/// The figures of one record of a benchmark.
+fn measured(record: &Value) -> Result<Measured> {
+    match record["benchmark"].as_str() {
+        Some("fork") => bench_fork::measured(record.clone()),
+        Some("redis") => bench_redis::measured(record.clone()),
+        Some("spawn") => bench_spawn::measured(record.clone()),
+        _ => bail!("it names no benchmark that has figures"),
+    }
+}
+
+/// Everything of a file, by point. One benchmark is one point.
+struct Points {
+    title: String,
+    machines: Vec<Machine>,
+    points: Vec<(String, Measured)>,
+}
+
+impl Points {
+    fn of(value: &Value) -> Result<Self> {
+        let measured = measured(value)?;
+        Ok(Self {
+            title: format!("{}, {} MiB", measured.of, measured.mb),
+            machines: vec![serde_json::from_value(value["machine"].clone())?],
+            points: vec![("".into(), measured)],
+        })
+    }
+
+    /// Each machine once.
+    fn machine_lines(&self) -> Vec<String> {
+        let mut lines: Vec<String> = Vec::new();
+        for machine in &self.machines {
+            let hash = |hash: &Option<String>| hash.clone().unwrap_or("unknown".into());
+            let Machine {
+                uname,
+                accelerator,
+                cpus,
+                cpu,
+                ..
+            } = machine;
+            let line = format!(
+                "Linux {}, {accelerator}, {cpus} x {cpu}; series {}, config {}",
+                uname.release,
+                hash(&machine.series),
+                hash(&machine.config)
+            );
+            if !lines.contains(&line) {
+                lines.push(line);
+            }
+        }
+        lines
+    }
+
+    /// The names of the figures, each once.
+    fn names(&self) -> Vec<&str> {
+        let mut names = Vec::new();
+        for name in self.points.iter().flat_map(|(_, point)| point.names()) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
+    }
+
+    /// How the figure `name` grows with the size, for each thing that was measured at several.
+    fn lines(&self, name: &str) -> Vec<String> {
+        let mut kinds: BTreeMap<&str, Vec<&Measured>> = BTreeMap::new();
+        for (_, point) in &self.points {
+            kinds.entry(&point.of).or_default().push(point);
+        }
+        let mut text = Vec::new();
+        for (of, points) in kinds {
+            let line = |mode| {
+                let samples = |point: &&'_ Measured| {
+                    let size = point.mb as f64 / 1024.0;
+                    point.samples(name, mode).map(|s| (size, s.to_vec()))
+                };
+                let all: Vec<_> = points.iter().filter_map(samples).collect();
+                let all: Vec<_> = all.iter().map(|(size, s)| (*size, &s[..])).collect();
+                Line::through(&all)
+            };
+            for mode in MODES {
+                if let Some(line) = line(mode) {
+                    text.push(format!(
+                        "  {of}, {mode}: {} per GiB and {}",
+                        line.slope.times(),
+                        line.intercept.times()
+                    ));
+                }
+            }
+        }
+        text
+    }
+}
+
+/// Tables of everything in `value`.
+pub fn text(value: &Value) -> Result<String> {
+    let points = Points::of(value)?;
+    let mut text = format!("{}\n", points.title);
+    for line in points.machine_lines() {
+        text += &format!("{line}\n");
+    }
+    text += &format!("{INTERVALS}\n");
+    for name in points.names() {
+        let mut rows = vec![vec![name.to_owned()]];
+        rows[0].extend(MODES.map(|mode| mode.to_string()));
+        rows[0].extend(["async/default".into(), "change".into()]);
+        for (point, measured) in &points.points {
+            let samples = MODES.map(|mode| measured.samples(name, mode));
+            let cell = |samples: Option<&[f64]>| match samples {
+                Some(samples) => Estimate::median(samples).times(),
+                None => "-".into(),
+            };
+            let mut row = vec![format!("  {point}")];
+            row.extend(samples.map(cell));
+            if let [Some(default), Some(asynchronous)] = samples {
+                let ratio = Estimate::ratio(asynchronous, default);
+                row.push(ratio.show(|ratio| format!("{ratio:.3}")));
+                row.push(format!("{:+.1} %", (ratio.value - 1.0) * 100.0));
+            }
+            rows.push(row);
+        }
+        text += &format!("\n{}", table(&rows, "<>>>>"));
+        for line in points.lines(name) {
+            text += &format!("{line}\n");
+        }
+    }
+    text.push('\n');
+    for (point, measured) in &points.points {
+        for note in &measured.notes {
+            let point = match point.as_str() {
+                "" => String::new(),
+                name => format!("{name}: "),
+            };
+            text += &format!("{point}{note}\n");
+        }
+    }
+    Ok(text)
+}
+
+/// A line for each figure that both have.
+fn compare(before: &Points, after: &Points) -> Result<String> {
+    let mut rows = vec![
+        ["", "", "", "before", "after", "after/before", ""]
+            .map(str::to_owned)
+            .to_vec(),
+    ];
+    for (point, old) in &before.points {
+        let Some((_, new)) = after.points.iter().find(|(name, _)| name == point) else {
+            continue;
+        };
+        for name in old.names() {
+            for mode in MODES {
+                let (Some(old), Some(new)) = (old.samples(name, mode), new.samples(name, mode))
+                else {
+                    continue;
+                };
+                let ratio = Estimate::ratio(new, old);
+                rows.push(vec![
+                    point.clone(),
+                    name.into(),
+                    mode.to_string(),
+                    time(Estimate::median(old).value),
+                    time(Estimate::median(new).value),
+                    ratio.show(|ratio| format!("{ratio:.3}")),
+                    ratio.verdict().to_string(),
+                ]);
+            }
+        }
+    }
+    if rows.len() == 1 {
+        bail!("the two have no figure in common");
+    }
+    let mut text = table(&rows, "<<<>>><");
+    if before.machine_lines() != after.machine_lines() {
+        text += "\nnot measured alike:\n";
+        for (when, points) in [("before", before), ("after", after)] {
+            for line in points.machine_lines() {
+                text += &format!("  {when}: {line}\n");
+            }
+        }
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::figures::Figure;
+
+    fn points(default: f64, asynchronous: f64) -> Points {
+        let point = |mb: u64| {
+            let figure = |mode, ns: f64| Figure {
+                name: "call".into(),
+                mode,
+                samples: [0.98, 0.99, 1.0, 1.01, 1.02]
+                    .map(|noise| noise * ns * mb as f64)
+                    .to_vec(),
+            };
+            let measured = Measured {
+                of: "fork".into(),
+                mb,
+                figures: vec![
+                    figure(Mode::Default, default),
+                    figure(Mode::Async, asynchronous),
+                ],
+                notes: vec![],
+            };
+            (format!("p{mb}"), measured)
+        };
+        Points {
+            title: "x".into(),
+            machines: vec![Machine::read(None)],
+            points: [1024, 2048, 4096].map(point).to_vec(),
+        }
+    }
+
+    #[test]
+    fn each_figure_has_a_verdict() {
+        let text = compare(&points(1000.0, 10.0), &points(1000.0, 20.0)).unwrap();
+        let verdicts = |mode: &str, verdict: &str| {
+            let of_mode = |line: &&str| line.contains(mode) && line.ends_with(verdict);
+            text.lines().filter(of_mode).count()
+        };
+        assert_eq!(verdicts("async", "longer"), 3, "{text}");
+        assert_eq!(verdicts("default", "longer"), 0, "{text}");
+        assert!(!text.contains("not measured alike"));
+        let mut other = points(1000.0, 10.0);
+        other.machines[0].accelerator = "other".into();
+        let text = compare(&points(1000.0, 10.0), &other).unwrap();
+        assert!(text.contains("not measured alike"), "{text}");
+    }
+
+    #[test]
+    fn nothing_in_common_is_an_error() {
+        let mut other = points(1.0, 1.0);
+        other.points.iter_mut().for_each(|point| point.0 += "x");
+        assert!(compare(&points(1.0, 1.0), &other).is_err());
+    }
+
+    #[test]
+    fn sizes_are_on_a_line() {
+        // Nanoseconds per MiB, so 1024 times as much per GiB.
+        let lines = points(1000.0, 10.0).lines("call");
+        let [default, asynchronous] = &lines[..] else {
+            panic!("{lines:?}")
+        };
+        assert!(default.contains("default: 1.02 ms ["), "{default}");
+        assert!(asynchronous.contains("async: 10.2 us ["), "{asynchronous}");
+    }
+
+    #[test]
+    fn other_files_are_refused() {
+        for other in ["{}", r#"{"benchmark": "other"}"#, "[]", "1"] {
+            let value: Value = serde_json::from_str(other).unwrap();
+            assert!(text(&value).is_err(), "{other}");
+        }
+    }
+}
