@@ -5,7 +5,7 @@ BUILD  ?= build
 CACHE  ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/async-pgtable
 CONFIG ?= base
 FUZZ_SECONDS ?= 600
-export KSRC MEM CPUS DEMO_MB ACCEL
+export KSRC MEM CPUS DEMO_MB ACCEL ONLY QUICK LIST
 export VM_CMD := $(value CMD)
 export BUILD := $(abspath $(BUILD))
 export CACHE := $(abspath $(CACHE))
@@ -72,7 +72,7 @@ parity: ## other people's tests with every fork async and with none, compared (h
 soak: ## torture and failure injection for hours; tools/soak has the parameters
 	@tools/soak
 
-bench: ## time fork on and off in one boot (4 GiB), JSON in BUILD/out
+bench: ## the experiments of tools/bench.d, resumed where they were (hours; QUICK=1, ONLY=a,b, LIST=1)
 	@tools/bench
 
 cost: ## cost in exact instructions, and in kernel memory (10 minutes)

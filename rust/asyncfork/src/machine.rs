@@ -107,6 +107,15 @@ pub fn free_swap_mib() -> u64 {
     meminfo_mib("SwapFree")
 }
 
+/// Of 1, 5 and 15 minutes; empty if it is not known.
+pub fn load_average() -> Vec<f64> {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ')
+        .map_while(|word| word.parse().ok())
+        .take(3)
+        .collect()
+}
+
 /// The file system that a directory is on.
 pub struct FileSystem {
     pub free_mib: u64,
@@ -204,6 +213,7 @@ mod tests {
         let machine = Machine::read(None);
         assert!(machine.memory_mib > available_mib());
         assert!(!machine.accelerator.is_empty());
+        assert_eq!(load_average().len(), 3);
         assert_eq!(machine.uname.sysname, "Linux");
         assert_eq!(Machine::read(Some("tcg".into())).accelerator, "tcg");
         let json = serde_json::to_string(&machine).unwrap();

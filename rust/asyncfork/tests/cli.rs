@@ -325,6 +325,160 @@ fn bench_spawn_default() {
     assert_eq!(stdout(&compared).lines().count(), 7, "{compared:?}");
 }
 
+/// A suite of two points on this machine, by a stand-in for tools/vm/run.
+struct Suite {
+    directory: tempfile::TempDir,
+}
+
+impl Suite {
+    fn new() -> Self {
+        let suite = Self {
+            directory: tempfile::tempdir().unwrap(),
+        };
+        suite.write(
+            "experiments/x.toml",
+            "title = 'two sizes'\n\
+             note = 'of no importance'\n\
+             command = 'bench fork --modes default --settle-ms 0 --runs 5'\n\
+             quick = '--runs 3'\n\
+             points = [\n\
+             { name = 'small', arguments = '--mb 2', memory = '1G', minutes = 1, quick = true },\n\
+             { name = 'large', arguments = '--mb 4', memory = '2G', minutes = 2 },\n\
+             ]\n",
+        );
+        suite.vm("");
+        suite
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    /// What the stand-in does before the command: with $mem, the guest's memory.
+    fn vm(&self, script: &str) {
+        let script = format!(
+            "#!/bin/sh\n\
+             while [ $1 != -- ]; do [ $1 != -m ] || mem=$2; shift; done; shift\n\
+             echo $mem >>{}\n{script}\nexec \"$@\"\n",
+            self.path("boots").display()
+        );
+        self.write("vm", &script);
+        fs::set_permissions(self.path("vm"), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    fn run(&self, more: &[&str]) -> Output {
+        let path = |name| self.path(name).to_str().unwrap().to_owned();
+        let mut command = asyncfork(&["bench", "suite", &path("experiments")]);
+        command.args(["--output", &path("out"), "--vm", &path("vm")]);
+        command.args(more).env("ASYNCFORK_SERIES", "0123");
+        command.output().unwrap()
+    }
+
+    /// The memory of each guest since the last time.
+    fn boots(&self) -> String {
+        let boots = fs::read_to_string(self.path("boots")).unwrap_or_default();
+        let _ = fs::remove_file(self.path("boots"));
+        boots.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
+    fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&fs::read(self.path("out/x.json")).unwrap()).unwrap()
+    }
+}
+
+#[test]
+fn a_suite_measures_what_is_missing() {
+    let _alone = alone();
+    let suite = Suite::new();
+    let output = suite.run(&["--list"]);
+    assert!(stdout(&output).starts_with("2 of 2 points to measure, about 3 min left\n"));
+    assert_eq!(suite.boots(), "");
+
+    let output = suite.run(&[]);
+    assert!(output.status.success(), "{output:?}");
+    assert!(stdout(&output).contains("\nof no importance\n"));
+    assert_eq!(suite.boots(), "1G 2G");
+    let json = suite.json();
+    assert_eq!(json["missing"], 0);
+    for (i, mb) in [(0, 2), (1, 4)] {
+        let point = &json["points"][i];
+        assert_eq!(point["record"]["mb"], mb);
+        assert_eq!(point["record"]["runs"].as_array().unwrap().len(), 5);
+        assert_eq!(point["record"]["machine"]["series"], "0123");
+        assert_eq!(point["load_before"].as_array().unwrap().len(), 3);
+    }
+
+    let output = suite.run(&[]);
+    assert!(stdout(&output).starts_with("0 of 2 points"), "{output:?}");
+    assert_eq!(suite.boots(), "");
+
+    // One is lost, one is asked for otherwise.
+    fs::remove_file(suite.path("out/x/small.json")).unwrap();
+    assert!(suite.run(&[]).status.success());
+    assert_eq!(suite.boots(), "1G");
+    let text = fs::read_to_string(suite.path("experiments/x.toml")).unwrap();
+    suite.write("experiments/x.toml", &text.replace("2G", "3G"));
+    assert!(suite.run(&[]).status.success());
+    assert_eq!(suite.boots(), "3G");
+    // The quick one has fewer runs.
+    assert!(suite.run(&["--quick"]).status.success());
+    assert_eq!(suite.boots(), "1G");
+    assert_eq!(suite.json()["points"].as_array().unwrap().len(), 1);
+    assert_eq!(
+        suite.json()["points"][0]["record"]["runs"][2]["mode"],
+        "default"
+    );
+}
+
+#[test]
+fn a_suite_goes_on_after_a_failure_but_not_after_a_signal() {
+    let _alone = alone();
+    let suite = Suite::new();
+    // Fails after its measurement, and without one.
+    for (script, reason) in [
+        ("[ $mem != 1G ] || { \"$@\"; exit 3; }", "small.failed.json"),
+        ("[ $mem != 1G ] || exit 3", "no record (exit status: 3)"),
+    ] {
+        suite.vm(script);
+        let output = suite.run(&[]);
+        assert_eq!(output.status.code(), Some(1));
+        let text = stdout(&output);
+        assert!(
+            text.contains("FAILED x-small: ") && text.contains(reason),
+            "{text}"
+        );
+        assert_eq!(suite.json()["missing"], 1);
+        assert!(text.contains("1 points are missing"), "{text}");
+        assert!(suite.boots().starts_with("1G"));
+    }
+    fs::remove_dir_all(suite.path("out")).unwrap();
+    suite.vm("[ $mem != 2G ] || exit 130");
+    let output = suite.run(&[]);
+    assert!(one_line(&output, 1).contains("interrupted by signal 2"));
+    assert!(suite.path("out/x/small.json").exists());
+    suite.vm("");
+    suite.boots();
+    assert!(suite.run(&[]).status.success());
+    assert_eq!(suite.boots(), "2G", "the other is there");
+}
+
+#[test]
+fn a_suite_names_what_it_does_not_have() {
+    let _alone = alone();
+    let suite = Suite::new();
+    let line = one_line(&suite.run(&["--only", "x,y"]), 1);
+    assert!(line.contains("no experiment y; there are: x"), "{line}");
+    suite.write("experiments/z.toml", "title = 'z'");
+    let line = one_line(&suite.run(&[]), 1);
+    assert!(line.contains("z.toml is wrong"), "{line}");
+}
+
 #[test]
 fn bench_redis_default() {
     let _alone = alone();

@@ -18,6 +18,7 @@ use super::Mode;
 use super::bench_fork;
 use super::bench_redis;
 use super::bench_spawn;
+use super::bench_suite;
 use crate::figures::Estimate;
 use crate::figures::Line;
 use crate::figures::Measured;
@@ -27,13 +28,12 @@ use crate::report::table;
 use crate::report::time;
 
 const MODES: [Mode; 2] = [Mode::Default, Mode::Async];
-const INTERVALS: &str =
-    "medians of the repetitions, with the 95 % interval that a bootstrap gives; times";
+const INTERVALS: &str = "medians of the repetitions, each with the 95 % interval of a bootstrap";
 
-/// Print what a benchmark has measured, with intervals
+/// Print what a benchmark or an experiment has measured, with intervals
 #[derive(clap::Args)]
 pub struct ReportOptions {
-    /// What bench --json has written
+    /// What bench --json or bench suite has written
     #[arg(required = true)]
     records: Vec<PathBuf>,
 }
@@ -44,7 +44,7 @@ pub struct ReportOptions {
 /// the ratio does not tell: there are too few repetitions, or they are too different.
 #[derive(clap::Args)]
 pub struct CompareOptions {
-    /// What bench --json has written
+    /// What bench --json or bench suite has written
     before: PathBuf,
     /// The same, later or elsewhere
     after: PathBuf,
@@ -92,15 +92,47 @@ struct Points {
     title: String,
     machines: Vec<Machine>,
     points: Vec<(String, Measured)>,
+    note: Option<String>,
 }
 
 impl Points {
     fn of(value: &Value) -> Result<Self> {
-        let measured = measured(value)?;
+        let machine = |record: &Value| -> Result<Machine> {
+            Ok(serde_json::from_value(record["machine"].clone())?)
+        };
+        if value["benchmark"] != bench_suite::Record::NAME {
+            let measured = measured(value)?;
+            return Ok(Self {
+                title: format!("{}, {} MiB", measured.of, measured.mb),
+                machines: vec![machine(value)?],
+                points: vec![("".into(), measured)],
+                note: None,
+            });
+        }
+        let record: bench_suite::Record = serde_json::from_value(value.clone())?;
+        let (mut machines, mut points) = (Vec::new(), Vec::new());
+        for point in &record.points {
+            machines.push(machine(&point.record)?);
+            points.push((point.name.clone(), measured(&point.record)?));
+        }
+        let mut title = format!("{}: {}", record.experiment, record.title);
+        if record.quick {
+            title += " (quick)";
+        }
+        if record.missing > 0 {
+            title += &format!("; {} points are missing", record.missing);
+        }
+        let loads = || {
+            let points = record.points.iter();
+            points.flat_map(|point| [point.load_before.first(), point.load_after.first()])
+        };
+        let highest = loads().flatten().copied().fold(0.0, f64::max);
+        title += &format!("\nload of the machine up to {highest:.1}");
         Ok(Self {
-            title: format!("{}, {} MiB", measured.of, measured.mb),
-            machines: vec![serde_json::from_value(value["machine"].clone())?],
-            points: vec![("".into(), measured)],
+            title,
+            machines,
+            points,
+            note: record.note,
         })
     }
 
@@ -213,6 +245,9 @@ pub fn text(value: &Value) -> Result<String> {
             text += &format!("{point}{note}\n");
         }
     }
+    if let Some(note) = &points.note {
+        text += &format!("{note}\n");
+    }
     Ok(text)
 }
 
@@ -290,6 +325,7 @@ mod tests {
             title: "x".into(),
             machines: vec![Machine::read(None)],
             points: [1024, 2048, 4096].map(point).to_vec(),
+            note: None,
         }
     }
 

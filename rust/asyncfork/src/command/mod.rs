@@ -6,6 +6,7 @@ pub mod bench_fork;
 pub mod bench_redis;
 pub mod bench_report;
 pub mod bench_spawn;
+pub mod bench_suite;
 pub mod plot;
 pub mod probe;
 pub mod run;
@@ -41,6 +42,7 @@ pub enum Bench {
     Fork(bench_fork::Options),
     Redis(bench_redis::Options),
     Spawn(bench_spawn::Options),
+    Suite(bench_suite::Options),
     Report(bench_report::ReportOptions),
     Compare(bench_report::CompareOptions),
 }
@@ -54,6 +56,7 @@ impl Command {
             Self::Bench(Bench::Fork(options)) => options.execute(),
             Self::Bench(Bench::Redis(options)) => options.execute(),
             Self::Bench(Bench::Spawn(options)) => options.execute(),
+            Self::Bench(Bench::Suite(options)) => options.execute(),
             Self::Bench(Bench::Report(options)) => options.execute(),
             Self::Bench(Bench::Compare(options)) => options.execute(),
             Self::Plot(options) => options.execute(),
