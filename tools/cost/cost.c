@@ -24,6 +24,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ	22
+#endif
 #ifndef CLONE_ASYNC_PGTABLE
 #define CLONE_ASYNC_PGTABLE	(1ULL << 38)
 #endif
@@ -400,6 +403,20 @@ static void call_of_size(unsigned long size)
 	munmap(p, size);
 }
 
+/* Page tables full of the zero page, of more than there is memory. */
+static void call_of_tables(unsigned long size)
+{
+	char *p = map(size), name[64];
+
+	/* Without a page of its own there is nothing that fork() would have to copy. */
+	*p = 1;
+	if (madvise(p, size, MADV_POPULATE_READ))
+		err(1, "MADV_POPULATE_READ");
+	snprintf(name, sizeof(name), "%lu MiB of the zero page", size / MIB);
+	call(name, NULL, 0);
+	munmap(p, size);
+}
+
 /* Below and above where programs are. */
 static void call_of_reserved(void)
 {
@@ -439,12 +456,14 @@ static void call_of_mappings(void)
 }
 
 /*
- * cost off, before anybody has asked for an asynchronous fork; then cost. Not in
- * one process: what it has pinned before that is copied in the call.
+ * cost off, before anybody has asked for an asynchronous fork; then cost, or cost
+ * small, with parents of 64 MiB only. Not in one process: what it has pinned before
+ * that is copied in the call.
  */
 int main(int argc, char **argv)
 {
 	const bool off = argc > 1 && !strcmp(argv[1], "off");
+	const bool small = argc > 1 && !strcmp(argv[1], "small");
 
 	real_time();
 	if (off) {
@@ -462,7 +481,11 @@ int main(int argc, char **argv)
 	bystander_in_child("hooks on", false);
 	bystander_in_child("user", true);
 	call_of_size(64 * MIB);
+	if (small)
+		return 0;
+	call_of_size(4 * MIB);
 	call_of_size(1024 * MIB);
+	call_of_tables(16384 * MIB);
 	call_of_reserved();
 	call_of_mappings();
 	return 0;

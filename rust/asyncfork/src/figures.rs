@@ -29,8 +29,37 @@ const ALIKE: f64 = 0.01;
 pub struct Figure {
     pub name: String,
     pub mode: Mode,
-    /// In nanoseconds, one for each repetition
+    pub unit: Unit,
+    /// One for each repetition
     pub samples: Vec<f64>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unit {
+    /// In nanoseconds
+    #[default]
+    Time,
+    Instructions,
+    Bytes,
+}
+
+impl Unit {
+    pub fn show(self, value: f64) -> String {
+        match self {
+            Self::Time => time(value),
+            Self::Instructions => format!("{} insn", thousands(value)),
+            Self::Bytes => format!("{} B", thousands(value)),
+        }
+    }
+}
+
+/// A number, to three digits after its first thousand.
+fn thousands(value: f64) -> String {
+    match value.abs() {
+        size if size < 1e4 => format!("{value:.0}"),
+        size if size < 1e6 => format!("{:.1} k", value / 1e3),
+        _ => format!("{:.2} M", value / 1e6),
+    }
 }
 
 /// What one record has measured.
@@ -47,11 +76,16 @@ pub struct Measured {
 impl Measured {
     /// The samples of `name` in `mode`.
     pub fn samples(&self, name: &str, mode: Mode) -> Option<&[f64]> {
-        let figure = self
-            .figures
-            .iter()
-            .find(|figure| figure.name == name && figure.mode == mode)?;
+        let mut of_name = self.figures.iter().filter(|figure| figure.name == name);
+        let figure = of_name.find(|figure| figure.mode == mode)?;
         (!figure.samples.is_empty()).then_some(&figure.samples)
+    }
+
+    pub fn unit(&self, name: &str) -> Unit {
+        let mut figures = self.figures.iter();
+        figures
+            .find(|figure| figure.name == name)
+            .map_or_else(Unit::default, |figure| figure.unit)
     }
 
     /// The names of the figures, each once, in their order.
@@ -104,11 +138,6 @@ impl Estimate {
     /// The median of `of` in terms of that of `to`.
     pub fn ratio(of: &[f64], to: &[f64]) -> Self {
         Self::of(&[of, to], |groups| middle(&groups[0]) / middle(&groups[1]))
-    }
-
-    /// As times.
-    pub fn times(self) -> String {
-        self.show(time)
     }
 
     pub fn show(self, figure: impl Fn(f64) -> String) -> String {
@@ -254,12 +283,20 @@ mod tests {
     }
 
     #[test]
+    fn units() {
+        assert_eq!(Unit::Time.show(1500.0), "1.50 us");
+        assert_eq!(Unit::Instructions.show(1219.0), "1219 insn");
+        assert_eq!(Unit::Instructions.show(127_837.0), "127.8 k insn");
+        assert_eq!(Unit::Bytes.show(-3_650_644.0), "-3.65 M B");
+    }
+
+    #[test]
     fn shown() {
         let estimate = Estimate {
             value: 1.5e6,
             low: 1.4e6,
             high: 2e6,
         };
-        assert_eq!(estimate.times(), "1.50 ms [1.40 ms, 2.00 ms]");
+        assert_eq!(estimate.show(time), "1.50 ms [1.40 ms, 2.00 ms]");
     }
 }

@@ -27,6 +27,7 @@ pub fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
 /// A time in nanoseconds, to three digits, with its unit.
 pub fn time(ns: f64) -> String {
     let (value, unit) = match ns {
+        ns if ns < 0.0 => return format!("-{}", time(-ns)),
         ns if ns < 1e6 => (ns / 1e3, "us"),
         ns if ns < 1e9 => (ns / 1e6, "ms"),
         ns => (ns / 1e9, "s"),
@@ -203,6 +204,7 @@ mod tests {
         assert_eq!(time(56_780.0), "56.8 us");
         assert_eq!(time(123_456_789.0), "123 ms");
         assert_eq!(time(2.5e9), "2.50 s");
+        assert_eq!(time(-9.12e6), "-9.12 ms");
     }
 
     #[test]

@@ -321,7 +321,8 @@ fn bench_spawn_default() {
     assert!(report.status.success(), "{report:?}");
     assert!(text.contains("fork and exec: executed"), "{text}");
     let file = file.to_str().unwrap();
-    let compared = run(&["bench", "compare", file, file]);
+    let compared = run(&["bench", "compare", file, file, "--limit", "0.5"]);
+    assert!(compared.status.success(), "{compared:?}");
     assert_eq!(stdout(&compared).lines().count(), 7, "{compared:?}");
 }
 

@@ -30,6 +30,7 @@ use super::plot::Picture;
 use super::require_modes;
 use crate::figures::Figure;
 use crate::figures::Measured;
+use crate::figures::Unit;
 use crate::machine::Machine;
 use crate::memory::Memory;
 use crate::memory::Pages;
@@ -347,6 +348,7 @@ pub fn measured(record: serde_json::Value) -> Result<Measured> {
     let figure = |(name, figure): Part, mode| Figure {
         name: name.into(),
         mode,
+        unit: Unit::Time,
         samples: record.runs(mode).map(|run| figure(run) as f64).collect(),
     };
     let modes = [Mode::Default, Mode::Async];

@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use super::Mode;
 use super::bench_fork;
+use super::bench_insn;
 use super::bench_redis;
 use super::bench_spawn;
 use super::bench_suite;
@@ -25,7 +26,6 @@ use crate::figures::Measured;
 use crate::machine::Machine;
 use crate::report;
 use crate::report::table;
-use crate::report::time;
 
 const MODES: [Mode; 2] = [Mode::Default, Mode::Async];
 const INTERVALS: &str = "medians of the repetitions, each with the 95 % interval of a bootstrap";
@@ -48,6 +48,10 @@ pub struct CompareOptions {
     before: PathBuf,
     /// The same, later or elsewhere
     after: PathBuf,
+
+    /// Fail if a figure has grown by more than this, and certainly so
+    #[arg(long, value_name = "PERCENT")]
+    limit: Option<f64>,
 }
 
 impl ReportOptions {
@@ -68,8 +72,17 @@ impl CompareOptions {
                 .and_then(|value| Points::of(&value))
                 .with_context(|| format!("cannot compare {}", path.display()))
         };
-        report::print(&compare(&record(&self.before)?, &record(&self.after)?)?)?;
-        Ok(ExitCode::SUCCESS)
+        let compared = Compared::of(&record(&self.before)?, &record(&self.after)?)?;
+        report::print(&compared.text)?;
+        let limit = self.limit.unwrap_or(f64::INFINITY);
+        let grown = compared.grown(limit);
+        for (name, ratio) in &grown {
+            println!("GROWN by more than {limit} %: {name}: {ratio}");
+        }
+        Ok(match grown.is_empty() {
+            true => ExitCode::SUCCESS,
+            false => ExitCode::FAILURE,
+        })
     }
 }
 
@@ -81,6 +94,7 @@ fn read(path: &Path) -> Result<Value> {
 fn measured(record: &Value) -> Result<Measured> {
     match record["benchmark"].as_str() {
         Some("fork") => bench_fork::measured(record.clone()),
+        Some("insn") => bench_insn::measured(record.clone()),
         Some("redis") => bench_redis::measured(record.clone()),
         Some("spawn") => bench_spawn::measured(record.clone()),
         _ => bail!("it names no benchmark that has figures"),
@@ -191,10 +205,11 @@ impl Points {
             };
             for mode in MODES {
                 if let Some(line) = line(mode) {
+                    let unit = points[0].unit(name);
                     text.push(format!(
                         "  {of}, {mode}: {} per GiB and {}",
-                        line.slope.times(),
-                        line.intercept.times()
+                        line.slope.show(|value| unit.show(value)),
+                        line.intercept.show(|value| unit.show(value))
                     ));
                 }
             }
@@ -217,8 +232,9 @@ pub fn text(value: &Value) -> Result<String> {
         rows[0].extend(["async/default".into(), "change".into()]);
         for (point, measured) in &points.points {
             let samples = MODES.map(|mode| measured.samples(name, mode));
+            let unit = measured.unit(name);
             let cell = |samples: Option<&[f64]>| match samples {
-                Some(samples) => Estimate::median(samples).times(),
+                Some(samples) => Estimate::median(samples).show(|value| unit.show(value)),
                 None => "-".into(),
             };
             let mut row = vec![format!("  {point}")];
@@ -251,61 +267,82 @@ pub fn text(value: &Value) -> Result<String> {
     Ok(text)
 }
 
-/// A line for each figure that both have.
-fn compare(before: &Points, after: &Points) -> Result<String> {
-    let mut rows = vec![
-        ["", "", "", "before", "after", "after/before", ""]
-            .map(str::to_owned)
-            .to_vec(),
-    ];
-    for (point, old) in &before.points {
-        let Some((_, new)) = after.points.iter().find(|(name, _)| name == point) else {
-            continue;
-        };
-        for name in old.names() {
-            for mode in MODES {
-                let (Some(old), Some(new)) = (old.samples(name, mode), new.samples(name, mode))
-                else {
-                    continue;
-                };
-                let ratio = Estimate::ratio(new, old);
-                rows.push(vec![
-                    point.clone(),
-                    name.into(),
-                    mode.to_string(),
-                    time(Estimate::median(old).value),
-                    time(Estimate::median(new).value),
-                    ratio.show(|ratio| format!("{ratio:.3}")),
-                    ratio.verdict().to_string(),
-                ]);
+/// What became of each figure that both have.
+struct Compared {
+    text: String,
+    ratios: Vec<(String, Estimate)>,
+}
+
+impl Compared {
+    /// The figures that have certainly grown by more than `percent`.
+    fn grown(&self, percent: f64) -> Vec<(&str, String)> {
+        let grown = |ratio: &Estimate| ratio.low > 1.0 + percent / 100.0;
+        let ratios = self.ratios.iter().filter(|(_, ratio)| grown(ratio));
+        ratios
+            .map(|(name, ratio)| (name.as_str(), ratio.show(|ratio| format!("{ratio:.3}"))))
+            .collect()
+    }
+
+    fn of(before: &Points, after: &Points) -> Result<Self> {
+        let mut ratios = Vec::new();
+        let mut rows = vec![
+            ["", "", "", "before", "after", "after/before", ""]
+                .map(str::to_owned)
+                .to_vec(),
+        ];
+        for (point, old) in &before.points {
+            let Some((_, new)) = after.points.iter().find(|(name, _)| name == point) else {
+                continue;
+            };
+            for name in old.names() {
+                let unit = old.unit(name);
+                for mode in MODES {
+                    let (Some(old), Some(new)) = (old.samples(name, mode), new.samples(name, mode))
+                    else {
+                        continue;
+                    };
+                    let ratio = Estimate::ratio(new, old);
+                    ratios.push((format!("{point} {name}, {mode}").trim().into(), ratio));
+                    rows.push(vec![
+                        point.clone(),
+                        name.into(),
+                        mode.to_string(),
+                        unit.show(Estimate::median(old).value),
+                        unit.show(Estimate::median(new).value),
+                        ratio.show(|ratio| format!("{ratio:.3}")),
+                        ratio.verdict().to_string(),
+                    ]);
+                }
             }
         }
-    }
-    if rows.len() == 1 {
-        bail!("the two have no figure in common");
-    }
-    let mut text = table(&rows, "<<<>>><");
-    if before.machine_lines() != after.machine_lines() {
-        text += "\nnot measured alike:\n";
-        for (when, points) in [("before", before), ("after", after)] {
-            for line in points.machine_lines() {
-                text += &format!("  {when}: {line}\n");
+        if rows.len() == 1 {
+            bail!("the two have no figure in common");
+        }
+        let mut text = table(&rows, "<<<>>><");
+        if before.machine_lines() != after.machine_lines() {
+            text += "\nnot measured alike:\n";
+            for (when, points) in [("before", before), ("after", after)] {
+                for line in points.machine_lines() {
+                    text += &format!("  {when}: {line}\n");
+                }
             }
         }
+        Ok(Self { text, ratios })
     }
-    Ok(text)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::figures::Figure;
+    use crate::figures::Unit;
 
     fn points(default: f64, asynchronous: f64) -> Points {
         let point = |mb: u64| {
             let figure = |mode, ns: f64| Figure {
                 name: "call".into(),
                 mode,
+                unit: Unit::Time,
                 samples: [0.98, 0.99, 1.0, 1.01, 1.02]
                     .map(|noise| noise * ns * mb as f64)
                     .to_vec(),
@@ -331,7 +368,8 @@ mod tests {
 
     #[test]
     fn each_figure_has_a_verdict() {
-        let text = compare(&points(1000.0, 10.0), &points(1000.0, 20.0)).unwrap();
+        let compared = Compared::of(&points(1000.0, 10.0), &points(1000.0, 20.0)).unwrap();
+        let text = &compared.text;
         let verdicts = |mode: &str, verdict: &str| {
             let of_mode = |line: &&str| line.contains(mode) && line.ends_with(verdict);
             text.lines().filter(of_mode).count()
@@ -339,9 +377,13 @@ mod tests {
         assert_eq!(verdicts("async", "longer"), 3, "{text}");
         assert_eq!(verdicts("default", "longer"), 0, "{text}");
         assert!(!text.contains("not measured alike"));
+        let grown = compared.grown(50.0);
+        assert_eq!(grown.len(), 3, "{text}");
+        assert_eq!(grown[0].0, "p1024 call, async");
+        assert!(compared.grown(150.0).is_empty());
         let mut other = points(1000.0, 10.0);
         other.machines[0].accelerator = "other".into();
-        let text = compare(&points(1000.0, 10.0), &other).unwrap();
+        let text = Compared::of(&points(1000.0, 10.0), &other).unwrap().text;
         assert!(text.contains("not measured alike"), "{text}");
     }
 
@@ -349,7 +391,7 @@ mod tests {
     fn nothing_in_common_is_an_error() {
         let mut other = points(1.0, 1.0);
         other.points.iter_mut().for_each(|point| point.0 += "x");
-        assert!(compare(&points(1.0, 1.0), &other).is_err());
+        assert!(Compared::of(&points(1.0, 1.0), &other).is_err());
     }
 
     #[test]

@@ -28,6 +28,7 @@ use super::Mode;
 use super::require_modes;
 use crate::figures::Figure;
 use crate::figures::Measured;
+use crate::figures::Unit;
 use crate::machine::Machine;
 use crate::memory::Memory;
 use crate::memory::Pages;
@@ -195,6 +196,7 @@ pub fn measured(record: serde_json::Value) -> Result<Measured> {
     let figure = |(name, figure): Part, mode| Figure {
         name: name.into(),
         mode,
+        unit: Unit::Time,
         samples: record.samples(mode, figure),
     };
     let modes = [Mode::Default, Mode::Async];

@@ -72,6 +72,11 @@ pub struct Options {
     /// Say what would be measured, and how long that takes
     #[arg(long)]
     list: bool,
+
+    /// The asyncfork that measures, in the guests [default: this one]
+    #[arg(long, value_name = "PATH", default_value_os_t = env::current_exe().unwrap_or_default(),
+          hide_default_value = true)]
+    program: PathBuf,
 }
 
 /// A point to measure.
@@ -247,6 +252,7 @@ impl Options {
         let mut command = Command::new(&self.vm);
         command.args(["-k", &self.kernel, "-m", &guest.memory]);
         command.args(["-c", &guest.cpus.to_string()]);
+        command.args(guest.icount.then_some("-i"));
         command.args(["-l", &format!("bench-{}", task.name())]);
         let limit = Duration::from_secs_f64(task.point.minutes * 60.0 * 10.0);
         command.args(["-t", &limit.as_secs().max(600).to_string()]);
@@ -259,7 +265,7 @@ impl Options {
         for name in ["ASYNCFORK_SERIES", "ASYNCFORK_CONFIG", "ASYNCFORK_COMMIT"] {
             words.extend(env::var(name).map(|value| format!("{name}={value}")));
         }
-        words.push(env::current_exe()?.display().to_string());
+        words.push(self.program.display().to_string());
         words.extend(task.asked.arguments.iter().cloned());
         words.extend(["--json".into(), raw.display().to_string()]);
         command.arg("--").args(words);

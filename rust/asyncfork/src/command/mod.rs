@@ -3,6 +3,7 @@
 //! One file per subcommand.
 
 pub mod bench_fork;
+pub mod bench_insn;
 pub mod bench_redis;
 pub mod bench_report;
 pub mod bench_spawn;
@@ -41,6 +42,7 @@ pub enum Command {
 pub enum Bench {
     Fork(bench_fork::Options),
     Redis(bench_redis::Options),
+    Insn(bench_insn::Options),
     Spawn(bench_spawn::Options),
     Suite(bench_suite::Options),
     Report(bench_report::ReportOptions),
@@ -55,6 +57,7 @@ impl Command {
             Self::Probe => probe::execute(),
             Self::Bench(Bench::Fork(options)) => options.execute(),
             Self::Bench(Bench::Redis(options)) => options.execute(),
+            Self::Bench(Bench::Insn(options)) => options.execute(),
             Self::Bench(Bench::Spawn(options)) => options.execute(),
             Self::Bench(Bench::Suite(options)) => options.execute(),
             Self::Bench(Bench::Report(options)) => options.execute(),

@@ -14,6 +14,7 @@ use super::clients;
 use crate::command::Mode;
 use crate::figures::Figure;
 use crate::figures::Measured;
+use crate::figures::Unit;
 use crate::machine::Machine;
 use crate::redis::Cut;
 use crate::report::Latencies;
@@ -306,6 +307,7 @@ impl Record {
         let figure = |(name, figure): Part, mode| Figure {
             name: name.into(),
             mode,
+            unit: Unit::Time,
             samples: self
                 .saves
                 .iter()

@@ -33,6 +33,9 @@ pub struct Experiment {
     quick: String,
     #[serde(default = "two")]
     cpus: u8,
+    /// The guest's clock counts instructions, on one CPU
+    #[serde(default)]
+    icount: bool,
     pub points: Vec<Point>,
 }
 
@@ -122,7 +125,8 @@ impl Experiment {
     pub fn guest(&self, point: &Point) -> Guest {
         Guest {
             memory: point.memory.clone(),
-            cpus: self.cpus,
+            cpus: if self.icount { 1 } else { self.cpus },
+            icount: self.icount,
             swap: point.swap.clone(),
             disk: point.disk.clone(),
         }
@@ -142,6 +146,7 @@ mod tests {
     use crate::Arguments;
     use crate::command::Bench;
     use crate::command::Command;
+    use crate::command::bench_insn;
 
     const TEXT: &str = r#"
         title = "one"
@@ -222,6 +227,7 @@ mod tests {
                         Command::Bench(Bench::Fork(options)) => options.runs,
                         Command::Bench(Bench::Spawn(options)) => options.runs,
                         Command::Bench(Bench::Redis(options)) => options.saves,
+                        Command::Bench(Bench::Insn(_)) => bench_insn::ROUNDS,
                         _ => panic!("{words:?} is no measurement"),
                     };
                     let least = if quick { 3 } else { 5 };

@@ -41,6 +41,8 @@ pub struct Asked {
 pub struct Guest {
     pub memory: String,
     pub cpus: u8,
+    /// Its clock counts instructions
+    pub icount: bool,
     pub swap: Option<String>,
     pub disk: Option<String>,
 }
@@ -81,6 +83,7 @@ mod tests {
                 guest: Guest {
                     memory: "1G".into(),
                     cpus: 2,
+                    icount: false,
                     swap: None,
                     disk: None,
                 },
