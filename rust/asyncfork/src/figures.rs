@@ -41,6 +41,7 @@ pub enum Unit {
     Time,
     Instructions,
     Bytes,
+    Number,
 }
 
 impl Unit {
@@ -49,6 +50,7 @@ impl Unit {
             Self::Time => time(value),
             Self::Instructions => format!("{} insn", thousands(value)),
             Self::Bytes => format!("{} B", thousands(value)),
+            Self::Number => thousands(value),
         }
     }
 }
@@ -135,9 +137,12 @@ impl Estimate {
         Self::of(&[samples], |groups| middle(&groups[0]))
     }
 
-    /// The median of `of` in terms of that of `to`.
-    pub fn ratio(of: &[f64], to: &[f64]) -> Self {
-        Self::of(&[of, to], |groups| middle(&groups[0]) / middle(&groups[1]))
+    /// The median of `of` in terms of that of `to`; none in terms of nothing.
+    pub fn ratio(of: &[f64], to: &[f64]) -> Option<Self> {
+        let ratio = |groups: &[Vec<f64>]| middle(&groups[0]) / middle(&groups[1]);
+        to.iter()
+            .all(|sample| *sample > 0.0)
+            .then(|| Self::of(&[of, to], ratio))
     }
 
     pub fn show(self, figure: impl Fn(f64) -> String) -> String {
@@ -259,12 +264,13 @@ mod tests {
 
     #[test]
     fn verdicts() {
-        let verdict = |of: &[f64], to: &[f64]| Estimate::ratio(of, to).verdict();
+        let verdict = |of: &[f64], to: &[f64]| Estimate::ratio(of, to).unwrap().verdict();
         let base = [100.0, 102.0, 98.0, 101.0, 99.0];
         let half: Vec<f64> = base.iter().map(|ns| ns / 2.0).collect();
         assert_eq!(verdict(&half, &base), Verdict::Shorter);
         assert_eq!(verdict(&base, &half), Verdict::Longer);
         assert_eq!(verdict(&[100.0; 5], &[100.1; 5]), Verdict::Same);
+        assert_eq!(Estimate::ratio(&base, &[0.0, 1.0]), None);
         let wide = [60.0, 140.0, 70.0, 130.0, 100.0];
         assert_eq!(verdict(&wide, &base), Verdict::Unknown);
     }
@@ -287,6 +293,7 @@ mod tests {
         assert_eq!(Unit::Time.show(1500.0), "1.50 us");
         assert_eq!(Unit::Instructions.show(1219.0), "1219 insn");
         assert_eq!(Unit::Instructions.show(127_837.0), "127.8 k insn");
+        assert_eq!(Unit::Number.show(17.0), "17");
         assert_eq!(Unit::Bytes.show(-3_650_644.0), "-3.65 M B");
     }
 

@@ -23,6 +23,7 @@ use super::bench_suite;
 use crate::figures::Estimate;
 use crate::figures::Line;
 use crate::figures::Measured;
+use crate::figures::Verdict;
 use crate::machine::Machine;
 use crate::report;
 use crate::report::table;
@@ -239,8 +240,11 @@ pub fn text(value: &Value) -> Result<String> {
             };
             let mut row = vec![format!("  {point}")];
             row.extend(samples.map(cell));
-            if let [Some(default), Some(asynchronous)] = samples {
-                let ratio = Estimate::ratio(asynchronous, default);
+            let ratio = match samples {
+                [Some(default), Some(asynchronous)] => Estimate::ratio(asynchronous, default),
+                _ => None,
+            };
+            if let Some(ratio) = ratio {
                 row.push(ratio.show(|ratio| format!("{ratio:.3}")));
                 row.push(format!("{:+.1} %", (ratio.value - 1.0) * 100.0));
             }
@@ -302,15 +306,21 @@ impl Compared {
                         continue;
                     };
                     let ratio = Estimate::ratio(new, old);
-                    ratios.push((format!("{point} {name}, {mode}").trim().into(), ratio));
+                    let (shown, verdict) = match ratio {
+                        Some(ratio) => (ratio.show(|ratio| format!("{ratio:.3}")), ratio.verdict()),
+                        None if old == new => ("-".into(), Verdict::Same),
+                        None => ("-".into(), Verdict::Unknown),
+                    };
+                    let figure = format!("{point} {name}, {mode}");
+                    ratios.extend(ratio.map(|ratio| (figure.trim().into(), ratio)));
                     rows.push(vec![
                         point.clone(),
                         name.into(),
                         mode.to_string(),
                         unit.show(Estimate::median(old).value),
                         unit.show(Estimate::median(new).value),
-                        ratio.show(|ratio| format!("{ratio:.3}")),
-                        ratio.verdict().to_string(),
+                        shown,
+                        verdict.to_string(),
                     ]);
                 }
             }

@@ -122,6 +122,12 @@ impl Save {
         self.difference.is_none()
     }
 
+    /// 0 if the kernel counts nothing.
+    fn counted(&self, counter: &str) -> f64 {
+        let counters = self.counters.as_ref();
+        counters.map_or(0.0, |counters| counters.get(counter) as f64)
+    }
+
     /// None if the kernel counts nothing.
     fn deferred(&self) -> Option<Deferred> {
         let counters = self.counters.as_ref()?;
@@ -279,35 +285,46 @@ impl Summary {
     }
 }
 
-/// A figure of each save, in nanoseconds.
-type Part = (&'static str, fn(&Save) -> f64);
-const PARTS: [Part; 8] = [
-    ("fork call", |s| s.fork_us as f64 * 1e3),
-    ("SET in the window: p50 of a save", |s| {
+/// A figure of each save.
+type Part = (&'static str, Unit, fn(&Save) -> f64);
+const PARTS: [Part; 11] = [
+    ("fork call", Unit::Time, |s| s.fork_us as f64 * 1e3),
+    ("SET in the window: p50 of a save", Unit::Time, |s| {
         s.inside.percentile(50.0) as f64
     }),
-    ("SET in the window: p99 of a save", |s| {
+    ("SET in the window: p99 of a save", Unit::Time, |s| {
         s.inside.percentile(99.0) as f64
     }),
-    ("SET in the window: p99.9 of a save", |s| {
+    ("SET in the window: p99.9 of a save", Unit::Time, |s| {
         s.inside.percentile(99.9) as f64
     }),
-    ("SET in the window: max of a save", |s| {
+    ("SET in the window: max of a save", Unit::Time, |s| {
         s.inside.max() as f64
     }),
-    ("SET outside: p99 before a save", |s| {
+    ("SET outside: p99 before a save", Unit::Time, |s| {
         s.outside.percentile(99.0) as f64
     }),
-    ("SET outside: max before a save", |s| s.outside.max() as f64),
-    ("window", |s| s.snapshot_seconds * 1e9),
+    ("SET outside: max before a save", Unit::Time, |s| {
+        s.outside.max() as f64
+    }),
+    ("window", Unit::Time, |s| s.snapshot_seconds * 1e9),
+    ("copied by the parent on write", Unit::Bytes, |s| {
+        s.cow_bytes as f64
+    }),
+    ("ranges copied by the child", Unit::Number, |s| {
+        s.counted("range_copy")
+    }),
+    ("ranges copied by the parent", Unit::Number, |s| {
+        s.counted("range_push")
+    }),
 ];
 
 impl Record {
     pub fn measured(&self) -> Measured {
-        let figure = |(name, figure): Part, mode| Figure {
+        let figure = |(name, unit, figure): Part, mode| Figure {
             name: name.into(),
             mode,
-            unit: Unit::Time,
+            unit,
             samples: self
                 .saves
                 .iter()
@@ -603,6 +620,8 @@ mod tests {
         let samples = |name, mode| measured.samples(name, mode).unwrap().to_vec();
         assert_eq!(samples("fork call", Mode::Default), [60e6]);
         assert_eq!(samples("fork call", Mode::Async), [300e3]);
+        let copied = samples("copied by the parent on write", Mode::Async);
+        assert_eq!(copied, [f64::from(1 << 20)]);
         let longest = samples("SET in the window: max of a save", Mode::Async);
         assert_eq!(longest, [good().saves[1].inside.max() as f64]);
         assert!(measured.notes[0].ends_with("exact: 2 of 2 snapshots equal the data at the fork"));
