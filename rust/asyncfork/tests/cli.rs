@@ -407,6 +407,14 @@ fn a_suite_measures_what_is_missing() {
     assert_eq!(suite.boots(), "1G 2G");
     let json = suite.json();
     assert_eq!(json["missing"], 0);
+    // The picture of an experiment is of one figure against the size.
+    let (from, to) = (suite.path("out/x.json"), suite.path("x.svg"));
+    let [from, to] = [&from, &to].map(|path| path.to_str().unwrap());
+    let output = run(&["plot", from, "-o", to, "--figure", "call"]);
+    assert!(output.status.success(), "{output:?}");
+    assert!(fs::read_to_string(to).unwrap().contains("two sizes: call"));
+    let line = one_line(&run(&["plot", from, "-o", to, "--figure", "x"]), 1);
+    assert!(line.contains("no figure \"x\"; there are: call;"), "{line}");
     for (i, mb) in [(0, 2), (1, 4)] {
         let point = &json["points"][i];
         assert_eq!(point["record"]["mb"], mb);

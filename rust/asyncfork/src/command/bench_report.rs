@@ -20,6 +20,8 @@ use super::bench_insn;
 use super::bench_redis;
 use super::bench_spawn;
 use super::bench_suite;
+use super::plot::lines;
+use super::plot::lines::Chart;
 use crate::figures::Estimate;
 use crate::figures::Line;
 use crate::figures::Measured;
@@ -217,6 +219,52 @@ impl Points {
         }
         text
     }
+}
+
+/// What `asyncfork plot` draws of an experiment: the figure `name`, or the first one, against the
+/// size.
+pub fn chart(value: &Value, name: Option<&str>) -> Result<Chart> {
+    let points = Points::of(value)?;
+    let names = points.names();
+    let figure = match name {
+        None => names.first().copied().context("it has no figures")?,
+        Some(name) if names.contains(&name) => name,
+        Some(name) => bail!("no figure {name:?}; there are: {}", names.join("; ")),
+    };
+    let mut lines: Vec<lines::Line> = Vec::new();
+    for (_, point) in &points.points {
+        for mode in MODES {
+            let Some(samples) = point.samples(figure, mode) else {
+                continue;
+            };
+            let at = (point.mb, Estimate::median(samples));
+            match lines
+                .iter_mut()
+                .find(|line| line.of == point.of && line.mode == mode)
+            {
+                Some(line) => line.points.push(at),
+                None => lines.push(lines::Line {
+                    of: point.of.clone(),
+                    mode,
+                    points: vec![at],
+                }),
+            }
+        }
+    }
+    for line in &mut lines {
+        line.points.sort_by_key(|(mb, _)| *mb);
+        line.points.dedup_by_key(|(mb, _)| *mb);
+    }
+    lines.retain(|line| line.points.len() > 1);
+    if lines.is_empty() {
+        bail!("it was measured at one size only");
+    }
+    Ok(Chart {
+        title: value["title"].as_str().unwrap_or_default().to_owned(),
+        figure: figure.to_owned(),
+        unit: points.points[0].1.unit(figure),
+        lines,
+    })
 }
 
 /// Tables of everything in `value`.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `asyncfork plot`: a picture of what `bench redis` or `bench fork` has measured.
+//! `asyncfork plot`: a picture of what `bench redis`, `bench fork` or an experiment has measured.
+
+pub mod lines;
 
 use std::fs;
 use std::path::Path;
@@ -19,9 +21,13 @@ use plotters::style::text_anchor::VPos;
 use super::Mode;
 use super::bench_fork;
 use super::bench_redis;
+use super::bench_report;
+use super::bench_suite;
 use crate::report::time;
 
 /// Draw the figures of a benchmark's JSON, gains and costs side by side
+///
+/// Of an experiment at several sizes one figure is drawn, against the size.
 #[derive(clap::Args)]
 pub struct Options {
     /// What `asyncfork bench --json` has written
@@ -30,6 +36,10 @@ pub struct Options {
     /// The picture to write (SVG)
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
+
+    /// Of an experiment: which figure, as bench report names it [default: the first]
+    #[arg(long, value_name = "NAME")]
+    figure: Option<String>,
 }
 
 /// One group of bars: a figure in each mode.
@@ -69,6 +79,13 @@ impl Options {
             .to_string_lossy();
         let value: serde_json::Value = serde_json::from_str(&text)
             .with_context(|| format!("{name} is not what bench --json writes"))?;
+        if value["benchmark"] == bench_suite::Record::NAME {
+            let chart = bench_report::chart(&value, self.figure.as_deref())
+                .with_context(|| format!("cannot draw {name}"))?;
+            lines::draw(&chart, &name, &self.output)
+                .with_context(|| format!("cannot write {}", self.output.display()))?;
+            return Ok(ExitCode::SUCCESS);
+        }
         let picture = match value["benchmark"].as_str() {
             Some("redis") => bench_redis::picture(value),
             Some("fork") => bench_fork::picture(value),

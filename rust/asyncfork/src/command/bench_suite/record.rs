@@ -42,6 +42,7 @@ pub struct Guest {
     pub memory: String,
     pub cpus: u8,
     /// Its clock counts instructions
+    #[serde(default)]
     pub icount: bool,
     pub swap: Option<String>,
     pub disk: Option<String>,
