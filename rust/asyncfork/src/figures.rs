@@ -48,17 +48,17 @@ impl Unit {
     pub fn show(self, value: f64) -> String {
         match self {
             Self::Time => time(value),
-            Self::Instructions => format!("{} insn", thousands(value)),
-            Self::Bytes => format!("{} B", thousands(value)),
-            Self::Number => thousands(value),
+            Self::Instructions => thousands(value) + "insn",
+            Self::Bytes => thousands(value) + "B",
+            Self::Number => thousands(value).trim_end().to_owned(),
         }
     }
 }
 
-/// A number, to three digits after its first thousand.
+/// A number and its prefix: a unit can follow.
 fn thousands(value: f64) -> String {
     match value.abs() {
-        size if size < 1e4 => format!("{value:.0}"),
+        size if size < 1e4 => format!("{value:.0} "),
         size if size < 1e6 => format!("{:.1} k", value / 1e3),
         _ => format!("{:.2} M", value / 1e6),
     }
@@ -292,9 +292,9 @@ mod tests {
     fn units() {
         assert_eq!(Unit::Time.show(1500.0), "1.50 us");
         assert_eq!(Unit::Instructions.show(1219.0), "1219 insn");
-        assert_eq!(Unit::Instructions.show(127_837.0), "127.8 k insn");
+        assert_eq!(Unit::Instructions.show(127_837.0), "127.8 kinsn");
         assert_eq!(Unit::Number.show(17.0), "17");
-        assert_eq!(Unit::Bytes.show(-3_650_644.0), "-3.65 M B");
+        assert_eq!(Unit::Bytes.show(-3_650_644.0), "-3.65 MB");
     }
 
     #[test]
