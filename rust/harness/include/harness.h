@@ -60,6 +60,9 @@ void add_thread(struct task_struct *task);
 void enter_process(struct task_struct *task);
 void task_work_run(void);
 void leave_process(void);
+/* execve(), in two steps, between which others may do something. */
+struct mm_struct *exec_mmap(void);
+void exec_mm_put_old(struct mm_struct *old_mm);
 /* Current is the init of a pid namespace: all others die with it. */
 void become_child_reaper(void);
 void kill_process(struct task_struct *task);

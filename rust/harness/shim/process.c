@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Customised: kernel/fork.c, exit.c, pid_namespace.c, signal.c, task_work.c,
- * sysctl.c, mm/vmstat.c, memcontrol.c, ksm.c, lib/fault-inject.c.
+ * sysctl.c, fs/exec.c, mm/vmstat.c, memcontrol.c, ksm.c, lib/fault-inject.c.
  */
 #include <harness.h>
 #include <linux/ksm.h>
 #include <linux/memcontrol.h>
+#include <linux/mmap_lock.h>
 #include <linux/sched/signal.h>
 #include <linux/sysctl.h>
 #include <linux/task_work.h>
@@ -405,6 +406,35 @@ static void kill_all(void)
 	for_each_process(p)
 		kill_process(p);
 	rcu_read_unlock();
+}
+
+/*
+ * Current, whose other threads are gone, goes over to an mm in which nothing is
+ * mapped. Returns the one that it has had, or NULL without memory.
+ */
+struct mm_struct *exec_mmap(void)
+{
+	struct mm_struct *old_mm = current->mm, *mm = mm_alloc();
+
+	if (!mm)
+		return NULL;
+	BUG_ON(READ_ONCE(current->threads) != 1);
+	rmap_link(mm, false);
+	mmap_read_lock(old_mm);
+	cpu_detach();
+	/* As task_lock(): who is being chosen by the OOM killer keeps its mm. */
+	down_write(&rcu);
+	current->mm = mm;
+	up_write(&rcu);
+	cpu_attach(mm);
+	mmap_read_unlock(old_mm);
+	return old_mm;
+}
+
+/* Without any lock. By now current may be a victim, for its new mm. */
+void exec_mm_put_old(struct mm_struct *old_mm)
+{
+	mmput_own(old_mm);
 }
 
 /* As do_exit(): the mm first, then the works that are left. */

@@ -110,6 +110,21 @@ impl Task {
         (!task.is_null()).then_some(Self(task))
     }
 
+    /// The process of the caller, which has no other threads, calls `execve()`: it gets an address
+    /// space in which nothing is mapped, and leaves its old one after `meanwhile`, which gets that.
+    /// False without memory.
+    pub fn exec(meanwhile: impl FnOnce(*mut mm_struct)) -> bool {
+        // SAFETY: The caller is in a process.
+        let old_mm = unsafe { exec_mmap() };
+        if old_mm.is_null() {
+            return false;
+        }
+        meanwhile(old_mm);
+        // SAFETY: Comes from `exec_mmap`, and is given up.
+        unsafe { exec_mm_put_old(old_mm) };
+        true
+    }
+
     /// Kills it before it is entered.
     pub fn kill(&self) {
         // SAFETY: It stays until it is left.

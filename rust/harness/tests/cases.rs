@@ -100,25 +100,17 @@ fn who_looks_gets_no_memory() {
     assert_eq!(outcome.settled, [RANGES as isize - 1, 1, 0]);
 }
 
-/// Who leaves an address space as its last user, such as by an exec, takes it down. What that task
-/// has come to die of since says nothing about the children of those who have run there.
+/// Who leaves an address space by an exec may be an OOM victim by then, for the sake of the new one.
+/// That says nothing about the children of the old one.
 fn a_victim_takes_an_innocent_parent_down() {
     let outcome = with_parent(|entered| {
-        let victim = Task::fork(false, false).expect("there is memory");
         let child = fork();
-        let parents_mm = OtherMm::nth(2, false, false).expect("there are three");
-        // SAFETY: The address space is kept.
-        unsafe { assert!(mmget_not_zero(parents_mm.as_ptr())) };
-        drop(entered);
-
-        let entered = victim.enter();
-        drop(OtherMm::nth(1, true, true));
-        // SAFETY: Taken above.
-        unsafe {
-            assert!(is_killed());
-            mmput_own(parents_mm.as_ptr());
-        }
-        drop(parents_mm);
+        let done = Task::exec(|_| {
+            drop(OtherMm::nth(1, true, true));
+            // SAFETY: In a process.
+            unsafe { assert!(is_killed()) };
+        });
+        assert!(done);
         drop(entered);
         finish(child);
     });
@@ -229,28 +221,29 @@ fn the_init_of_a_namespace_exits() {
     assert_eq!(outcome.settled, [0, 0, 0], "oracle: copied for the dying");
 }
 
-/// Its children live on.
+/// Its children live on, whether its old address space ends just then, or somebody looks at it.
 fn the_init_of_a_namespace_calls_execve() {
-    let outcome = with_parent(|entered| {
-        let init = Task::fork(false, false).expect("there is memory");
-        let child = fork();
-        let mm = OtherMm::nth(2, false, false).expect("there are three");
-        // SAFETY: The address space is kept.
-        unsafe { assert!(mmget_not_zero(mm.as_ptr())) };
-        drop(entered);
-
-        let entered = init.enter();
-        // SAFETY: In a process; taken above, as if it had been its own until now.
-        unsafe {
-            become_child_reaper();
-            mmput_own(mm.as_ptr());
-        }
-        drop(mm);
-        finish(child);
-        drop(entered);
-    });
-    assert_eq!((outcome.abandoned, outcome.failed), (0, 0));
-    assert_eq!(outcome.settled, [0, 0, RANGES as isize]);
+    for looked_at in [false, true] {
+        let outcome = with_parent(move |entered| {
+            // SAFETY: In a process.
+            unsafe { become_child_reaper() };
+            let child = fork();
+            let mut old_mm = None;
+            let done = Task::exec(|mm| {
+                // SAFETY: Who calls has it.
+                old_mm = (looked_at && unsafe { mmget_not_zero(mm) }).then_some(mm);
+            });
+            assert!(done);
+            if let Some(mm) = old_mm {
+                // SAFETY: Taken above.
+                unsafe { mmput(mm) };
+            }
+            finish(child);
+            drop(entered);
+        });
+        assert_eq!((outcome.abandoned, outcome.failed), (0, 0));
+        assert_eq!(outcome.settled, [0, 0, RANGES as isize]);
+    }
 }
 
 /// A parent with many children is reaped: they are killed, and nothing else.
