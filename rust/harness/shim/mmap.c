@@ -623,8 +623,8 @@ static bool put_user(struct mm_struct *mm)
 	return !users;
 }
 
-/* Workers: a thread for each. */
-#define MAX_WORKERS	32
+/* Workers: a thread for each. There may be an mm for every step of a program. */
+#define MAX_WORKERS	256
 
 static struct thread *workers[MAX_WORKERS];
 static unsigned int nr_workers;

@@ -42,7 +42,8 @@ const END: u8 = 255;
 /// First page, page after the last one, flags.
 type Mapping = (usize, usize, u32);
 
-/// Mappings of the first process: aligned and not, several, and such as must not be deferred.
+/// Mappings of the first process, and after an exec: aligned and not, several, and such as must not
+/// be deferred.
 pub const LAYOUTS: [&[Mapping]; 8] = [
     &[(0, 24, 0)],
     &[(1, 23, 0)],
@@ -112,10 +113,12 @@ pub enum Op {
     WriteAll,
     /// Moves a page of another process, or of its own.
     Migrate,
+    /// Goes over to another address space, if it is the first thread; others end before.
+    Exec,
 }
 
 /// All operations, in the order of their numbers.
-pub const OPS: [Op; 23] = [
+pub const OPS: [Op; 24] = [
     Op::Write,
     Op::Read,
     Op::Fork,
@@ -139,7 +142,12 @@ pub const OPS: [Op; 23] = [
     Op::Prctl,
     Op::WriteAll,
     Op::Migrate,
+    Op::Exec,
 ];
+
+/// Numbers from here on stood for the first of [`OPS`] again when the corpus was begun. Those that are
+/// still free go on doing so.
+const OPS_ONCE: usize = 23;
 
 /// An operation and its arguments.
 #[derive(Clone, Copy, Debug)]
@@ -193,7 +201,8 @@ impl Program {
             if what == END {
                 break;
             }
-            let op = OPS[usize::from(what & 31) % OPS.len()];
+            let nr = usize::from(what & 31);
+            let op = OPS.get(nr).copied().unwrap_or_else(|| OPS[nr - OPS_ONCE]);
             let (a, b) = (next(), next());
             program.steps[usize::from(what >> 5)].push(Step { op, a, b });
         }
@@ -235,11 +244,7 @@ impl Running {
         self.next_thread.fetch_add(1, Relaxed);
         let first = Thread::spawn(move || {
             let entered = task.enter();
-            let layout = LAYOUTS[usize::from(this.program.layout) % LAYOUTS.len()];
-            for &(start, end, flags) in layout {
-                // SAFETY: In a process.
-                unsafe { do_mmap(start * PAGE, end * PAGE, (flags | VM_WRITE).into()) };
-            }
+            this.map(this.program.layout);
             if this.program.start >= 224 {
                 // SAFETY: In a process.
                 unsafe { become_child_reaper() };
@@ -259,6 +264,14 @@ impl Running {
         });
         self.threads.add(first);
         self.threads.join();
+    }
+
+    /// The mappings of an address space that has none.
+    fn map(&self, layout: u8) {
+        for &(start, end, flags) in LAYOUTS[usize::from(layout) % LAYOUTS.len()] {
+            // SAFETY: In a process.
+            unsafe { do_mmap(start * PAGE, end * PAGE, (flags | VM_WRITE).into()) };
+        }
     }
 
     fn take_thread(&self) -> Option<usize> {
@@ -295,6 +308,11 @@ impl Running {
             if step.op == Op::Clone {
                 if slot == 0 && others.len() < PAGES_PER_RANGE - 1 {
                     others.extend(self.clone().spawn_thread(others.len() + 1));
+                }
+            } else if step.op == Op::Exec {
+                if slot == 0 {
+                    others.drain(..).for_each(Thread::join);
+                    self.exec(step.a);
                 }
             } else {
                 self.clone().step(step, slot);
@@ -417,7 +435,7 @@ impl Running {
                 Op::Prctl => {
                     async_pgtable_prctl_set(a & 1, 0, 0, 0);
                 }
-                Op::Clone | Op::Exit => (),
+                Op::Clone | Op::Exit | Op::Exec => (),
             }
         }
     }
@@ -452,6 +470,14 @@ impl Running {
             }
             drop(entered);
         }));
+    }
+
+    /// Alone in the process.
+    fn exec(&self, layout: u8) {
+        // SAFETY: No requirements.
+        if Task::exec(|_| unsafe { sched_point() }) {
+            self.map(layout);
+        }
     }
 
     fn dma(&self, page: usize, how: usize, value: isize) {

@@ -28,8 +28,9 @@ impl Random {
 }
 
 /// How often what is done, out of all of these.
-const WEIGHTS: [(Op, usize); 23] = [
-    (Op::Write, 24),
+const WEIGHTS: [(Op, usize); 24] = [
+    (Op::Write, 22),
+    (Op::Exec, 2),
     (Op::Read, 6),
     (Op::Fork, 14),
     (Op::Munmap, 5),
