@@ -644,11 +644,15 @@ static void queue_mmput(struct mm_struct *mm)
 	workers[nr] = thread_spawn(mmput_worker, mm);
 }
 
+/*
+ * An OOM victim gives its children up, and a session that a child ends at the
+ * same time is among its sessions until that child is done.
+ */
 static void left_alone(struct mm_struct *mm)
 {
 	void *tracker = READ_ONCE(mm->async_pgtable.tracker);
 
-	BUG_ON(!failed_nth() && tracker &&
+	BUG_ON(!failed_nth() && tracker && !mm->async_pgtable.oom_victim &&
 	       async_pgtable_tracker_overlaps(tracker, 0, ULONG_MAX) &&
 	       "oracle: children are left to who only looks");
 }
