@@ -94,7 +94,7 @@ const CHANGES: [Op; 8] = [
     Op::Change(Hook::Mremap, 0),
     Op::Change(Hook::Discard, 0),
     Op::Change(Hook::Guard, 0),
-    Op::Change(Hook::SoftDirty, 0),
+    Op::Change(Hook::ClearRefs, 0),
 ];
 
 /// Somebody who looks at a range of a child.

@@ -2,7 +2,7 @@
 
 //! Bugs to plant.
 
-/// The hooks, named as in `/sys/kernel/debug/async_pgtable/disable` and `ci/hooks`.
+/// The hooks, each with the half that `ci/hooks` names; sites of one kind are one hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(missing_docs)]
 pub enum Hook {
@@ -21,7 +21,7 @@ pub enum Hook {
     Ksm,
     UffdRegister,
     UffdMove,
-    SoftDirty,
+    ClearRefs,
     Notifier,
     VmaWrite,
     Walk,
@@ -49,7 +49,7 @@ impl Hook {
         Hook::Ksm,
         Hook::UffdRegister,
         Hook::UffdMove,
-        Hook::SoftDirty,
+        Hook::ClearRefs,
         Hook::Notifier,
         Hook::VmaWrite,
         Hook::Walk,
@@ -59,7 +59,7 @@ impl Hook {
         Hook::Migration,
     ];
 
-    /// The name in `ci/hooks`.
+    /// The name, as in `ci/hooks`.
     pub fn name(self) -> String {
         let mut name = String::new();
         for c in format!("{self:?}").chars() {
@@ -68,7 +68,10 @@ impl Hook {
             }
             name.push(c.to_ascii_lowercase());
         }
-        name
+        name + match self {
+            Hook::FolioWalk | Hook::VmaWrite | Hook::Walk => ":pull",
+            _ => ":push",
+        }
     }
 }
 

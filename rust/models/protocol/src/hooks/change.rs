@@ -95,7 +95,7 @@ impl Actor<'_> {
         match hook {
             Hook::Split | Hook::Merge => self.s.cut[range] = true,
             Hook::Mprotect => vas.for_each(|va| self.s.mms[0].pte[va].access = false),
-            Hook::SoftDirty => vas.for_each(|va| {
+            Hook::ClearRefs => vas.for_each(|va| {
                 let pte = &mut self.s.mms[0].pte[va];
                 pte.soft_dirty = false;
                 pte.write = false;
