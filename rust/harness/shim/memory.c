@@ -742,7 +742,7 @@ int collapse(struct mm_struct *mm, unsigned long addr, bool settle)
 			err = async_pgtable_pull(vma, vma->vm_start, vma->vm_end,
 						 ASYNC_PGTABLE_HOOK_COLLAPSE);
 			if (!err)
-				err = async_pgtable_settle_killable(vma, addr, end,
+				err = async_pgtable_push_killable(vma, addr, end,
 						ASYNC_PGTABLE_HOOK_COLLAPSE);
 		}
 		mmap_read_unlock(mm);

@@ -237,7 +237,7 @@ static bool remove_migration_pte(struct walk *walk, struct mm_struct *mm,
 static void remove_migration_ptes(struct page *old, struct page *new)
 {
 	struct walk walk = { .one = remove_migration_pte, .old = old, .new = new };
-	struct async_pgtable_walk begun;
+	struct async_pgtable_walk begun = {};
 
 	walk_is_at(WALK_BEGINS);
 	walks = 0;

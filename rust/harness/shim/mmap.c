@@ -30,6 +30,18 @@ struct vm_area_struct *vma_lookup(struct mm_struct *mm, unsigned long addr)
 	return NULL;
 }
 
+/* The first one that ends after @addr. */
+struct vm_area_struct *find_vma(struct mm_struct *mm, unsigned long addr)
+{
+	struct vm_area_struct *vma, *found = NULL;
+
+	for (vma = mm->mmap; vma; vma = vma->vm_next)
+		if (addr < vma->vm_end &&
+		    (!found || vma->vm_end < found->vm_end))
+			found = vma;
+	return found;
+}
+
 struct vm_area_struct *lock_vma_under_rcu(struct mm_struct *mm,
 					  unsigned long addr)
 {
@@ -245,8 +257,8 @@ int do_munmap(unsigned long start, unsigned long end, bool downgrade)
 		mmap_write_downgrade(mm);
 
 	for (vma = detached; vma; vma = vma->vm_next)
-		async_pgtable_settle(vma, vma->vm_start, vma->vm_end,
-				     ASYNC_PGTABLE_HOOK_MUNMAP);
+		async_pgtable_push(vma, vma->vm_start, vma->vm_end,
+				   ASYNC_PGTABLE_HOOK_MUNMAP);
 	for (vma = detached; vma; vma = vma->vm_next)
 		zap_range(vma, vma->vm_start, vma->vm_end);
 	free_tables(mm, start, end, false);
@@ -272,9 +284,9 @@ int do_mprotect(unsigned long start, unsigned long end, bool write)
 	for (vma = mm->mmap; vma && !ret; vma = vma->vm_next) {
 		if (vma->vm_start < start || vma->vm_end > end)
 			continue;
-		ret = async_pgtable_settle_killable(vma, vma->vm_start,
-						    vma->vm_end,
-						    ASYNC_PGTABLE_HOOK_MPROTECT);
+		ret = async_pgtable_push_killable(vma, vma->vm_start,
+						  vma->vm_end,
+						  ASYNC_PGTABLE_HOOK_MPROTECT);
 		if (ret)
 			break;
 		vma_start_write(vma);
@@ -296,8 +308,8 @@ static int dontneed(struct vm_area_struct *vma, unsigned long start,
 		end = vma->vm_end;
 	if (start >= end)
 		return 0;
-	err = async_pgtable_settle_killable(vma, start, end,
-					    ASYNC_PGTABLE_HOOK_DISCARD);
+	err = async_pgtable_push_killable(vma, start, end,
+					  ASYNC_PGTABLE_HOOK_DISCARD);
 	if (err)
 		return err;
 	zap_range(vma, start, end);
@@ -344,8 +356,8 @@ int do_mremap(unsigned long from, unsigned long to)
 	if (ret)
 		goto unlock;
 	vma = vma_lookup(mm, from);
-	ret = async_pgtable_settle_killable(vma, from, from + PMD_SIZE,
-					    ASYNC_PGTABLE_HOOK_MREMAP);
+	ret = async_pgtable_push_killable(vma, from, from + PMD_SIZE,
+					  ASYNC_PGTABLE_HOOK_MREMAP);
 	if (ret)
 		goto unlock;
 	ret = -ENOMEM;

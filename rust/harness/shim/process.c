@@ -12,6 +12,8 @@
 #include <linux/task_work.h>
 #include <linux/tracepoint.h>
 
+#include "async_pgtable.h"
+
 __thread struct task_struct *current;
 struct task_struct *processes;
 struct rw_semaphore rcu = {
@@ -444,7 +446,17 @@ void leave_process(void)
 	struct mm_struct *mm = task->mm;
 
 	BUG_ON(active_memcg && "a task exits that charges somebody else");
+	/* get_signal(): works run before it takes the signal. */
+	if (is_killed()) {
+		task_work_run();
+		WRITE_ONCE(task->signal->flags, SIGNAL_GROUP_EXIT);
+		WRITE_ONCE(task->killed, 0);
+		sched_point();
+	}
 	async_pgtable_exit_task(task);
+	BUG_ON(mm->async_pgtable.session && task->threads == 1 &&
+	       async_pgtable_session_overlaps(mm->async_pgtable.session, 0, ULONG_MAX) &&
+	       "oracle: a child is gone, and copies for it go on");
 	cpu_detach();
 	if (__atomic_sub_fetch(&task->threads, 1, __ATOMIC_ACQ_REL)) {
 		mmput_own(mm);

@@ -101,21 +101,31 @@ fn who_looks_gets_no_memory() {
 }
 
 /// Who leaves an address space by an exec may be an OOM victim by then, for the sake of the new one.
-/// That says nothing about the children of the old one.
+/// That says nothing about the children of the old one, whether it ends just then, or somebody looks
+/// at it.
 fn a_victim_takes_an_innocent_parent_down() {
-    let outcome = with_parent(|entered| {
-        let child = fork();
-        let done = Task::exec(|_| {
-            drop(OtherMm::nth(1, true, true));
-            // SAFETY: In a process.
-            unsafe { assert!(is_killed()) };
+    for looked_at in [false, true] {
+        let outcome = with_parent(move |entered| {
+            let child = fork();
+            let mut old_mm = None;
+            let done = Task::exec(|mm| {
+                // SAFETY: Who calls has it.
+                old_mm = (looked_at && unsafe { mmget_not_zero(mm) }).then_some(mm);
+                drop(OtherMm::nth(1, true, true));
+                // SAFETY: In a process.
+                unsafe { assert!(is_killed()) };
+            });
+            assert!(done);
+            if let Some(mm) = old_mm {
+                // SAFETY: Taken above.
+                unsafe { mmput(mm) };
+            }
+            drop(entered);
+            finish(child);
         });
-        assert!(done);
-        drop(entered);
-        finish(child);
-    });
-    assert_eq!((outcome.sessions, outcome.failed), (1, 0));
-    assert_eq!(outcome.settled, [0, 0, RANGES as isize]);
+        assert_eq!((outcome.sessions, outcome.failed), (1, 0));
+        assert_eq!(outcome.settled, [0, 0, RANGES as isize]);
+    }
 }
 
 /// A mapping may begin in the middle of a range that has stayed protected.
@@ -609,6 +619,30 @@ fn a_fault_during_the_first_fork() {
     }
 }
 
+/// The administrator switches the feature off while somebody uses it for the first time.
+fn switched_off_during_the_first_fork() {
+    for point in 1.. {
+        with_parent(move |entered| {
+            let administrator = Thread::spawn(|| {
+                // SAFETY: No requirements.
+                unsafe { assert_eq!(write_sysctl(0), 0) };
+            });
+            // SAFETY: No requirements.
+            unsafe { preempt_after(point) };
+            let child = fork();
+            // SAFETY: No requirements.
+            REACHED.store(unsafe { was_preempted() }, Relaxed);
+            administrator.join();
+            finish(child);
+            write_all(2);
+            drop(entered);
+        });
+        if !REACHED.load(Relaxed) {
+            break;
+        }
+    }
+}
+
 harness::tests!(
     who_looks_gets_no_memory,
     a_victim_takes_an_innocent_parent_down,
@@ -633,4 +667,5 @@ harness::tests!(
     the_child_exits_during_a_copy,
     a_parent_exits_after_the_last_copy,
     a_fault_during_the_first_fork,
+    switched_off_during_the_first_fork,
 );

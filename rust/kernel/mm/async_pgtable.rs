@@ -35,9 +35,9 @@
 //!
 //! # Who waits for whom
 //!
-//! A claim is a spinlock of the session. From claim to publication nobody sleeps, allocates or, but
-//! with PREEMPT_RT, is preempted; there the lock passes on the waiter's priority. What a copy lacks
-//! it says ([`PageTables::Supplies`]), and gives the range back, partly copied. Who claims it next
+//! A claim is a spinlock of the session. From claim to publication nobody sleeps, waits for memory
+//! or, but with PREEMPT_RT, is preempted; there the lock passes on the waiter's priority. What a copy
+//! lacks it says ([`PageTables::Supplies`]), and gives the range back, partly copied. Who claims it next
 //! skips what the child has.
 //!
 //! A puller also locks the parent's mapping, for as long as it has a claim and only if it is to be

@@ -111,5 +111,6 @@ void zap_vma_range(struct vm_area_struct *vma, unsigned long address,
 		   unsigned long size);
 
 struct vm_area_struct *vma_lookup(struct mm_struct *mm, unsigned long addr);
+struct vm_area_struct *find_vma(struct mm_struct *mm, unsigned long addr);
 
 #endif

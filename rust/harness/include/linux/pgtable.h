@@ -63,8 +63,12 @@ static inline unsigned long pud_addr_end(unsigned long addr, unsigned long end)
 	return min(boundary, end);
 }
 
+void sched_point(void);
+
+/* Asked before the feature is used, while it may be switched off. */
 static inline bool arch_async_pgtable_supported(void)
 {
+	sched_point();
 	return true;
 }
 

@@ -10,8 +10,11 @@
 
 #define PF_KTHREAD	1
 
+#define SIGNAL_GROUP_EXIT	0x00000004
+
 struct signal_struct {
 	atomic_t live;
+	unsigned int flags;
 };
 
 struct task_struct {

@@ -2,9 +2,9 @@
 
 //! The right to copy a range, and what becomes of it.
 //!
-//! A claim is a spinlock. So it is held by somebody who runs, who neither sleeps nor allocates, and
-//! whoever wants it spins for no longer than one copy takes. What is done with it goes through
-//! values, so that nothing can be left out or repeated:
+//! A claim is a spinlock. So it is held by somebody who runs, who neither sleeps nor waits for
+//! memory, and whoever wants it spins for no longer than one copy takes. What is done with it goes
+//! through values, so that nothing can be left out or repeated:
 //!
 //! | value      | made by                | means                         | ends by             |
 //! |------------|------------------------|-------------------------------|---------------------|

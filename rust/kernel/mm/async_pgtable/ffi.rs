@@ -223,7 +223,7 @@ unsafe extern "C" fn async_pgtable_builder_arm(
 /// Settles what overlaps `start..end`, on behalf of somebody who looks at the child.
 ///
 /// Called by the hooks on a child's mapping, with the child's mmap_lock or VMA lock held. See
-/// [`Session::pull`] for `must`.
+/// [`Session::pull_as`] for `must` and `killable`.
 ///
 /// # Safety
 ///
@@ -234,9 +234,10 @@ unsafe extern "C" fn async_pgtable_session_pull(
     start: c_ulong,
     end: c_ulong,
     must: bool,
+    killable: bool,
 ) -> c_int {
     // SAFETY: By the contract of this function.
-    match unsafe { session(this) }.pull(start, end, must) {
+    match unsafe { session(this) }.pull_as(start, end, must, killable) {
         Ok(()) => 0,
         Err(err) => err.to_errno(),
     }

@@ -20,14 +20,15 @@ impl<P: PageTables> Session<P> {
     /// Copies the range at `addr`, or finds it settled, or the session ended.
     ///
     /// The caller is on the parent's side and has a locked `source` that covers the range, or not.
-    /// If it `must` be copied, the session fails if that cannot be done. Else an error leaves the
-    /// range as it is: for want of memory, or because the task is being killed.
+    /// If it `must` be copied, the session fails for want of memory, else that is an error, and
+    /// leaves the range as it is. So it is if `killable` and the task is being killed.
     fn settle(
         &self,
         addr: usize,
         source: Option<(&Tracker<P>, P::SourceVma<'_>)>,
         party: Party,
         must: bool,
+        killable: bool,
     ) -> Result {
         let mut supplies = P::Supplies::default();
         loop {
@@ -92,7 +93,7 @@ impl<P: PageTables> Session<P> {
                 None => P::pause(&parent),
             }
 
-            if P::interrupted() && (!must || party == Party::Copy) {
+            if P::interrupted() && killable {
                 return Err(EINTR);
             }
         }
@@ -132,7 +133,7 @@ impl<P: PageTables> Session<P> {
             if P::interrupted() && killable {
                 return Err(EINTR);
             }
-            self.settle(addr, Some((tracker, source)), Party::Push, must)?;
+            self.settle(addr, Some((tracker, source)), Party::Push, must, killable)?;
             cursor = addr + P::RANGE_SIZE;
         }
         if self.is_over() {
@@ -146,15 +147,22 @@ impl<P: PageTables> Session<P> {
 
     /// Settles all of `start..end`, on behalf of somebody who looks at the child.
     ///
+    /// Who can do without, and need not (`must`) have it, may be killed meanwhile.
+    pub fn pull(&self, start: usize, end: usize, must: bool) -> Result {
+        self.pull_as(start, end, must, !must)
+    }
+
+    /// The same on behalf of anybody.
+    ///
     /// Fails with `EFAULT` if the child is not, and will not be, what it should be there. If the
     /// caller cannot do without, and so `must` have it, the session fails for want of memory; else
-    /// this fails, and does if the task is being killed.
-    pub fn pull(&self, start: usize, end: usize, must: bool) -> Result {
+    /// this fails. So it does if `killable` and the task is being killed.
+    pub fn pull_as(&self, start: usize, end: usize, must: bool, killable: bool) -> Result {
         let mut cursor = start;
         while let Some(addr) = self.next(cursor, end) {
-            self.settle(addr, None, Party::Pull, must)?;
+            self.settle(addr, None, Party::Pull, must, killable)?;
             cursor = addr + P::RANGE_SIZE;
-            if P::interrupted() && !must && cursor < end {
+            if P::interrupted() && killable && cursor < end {
                 return Err(EINTR);
             }
         }
@@ -169,7 +177,7 @@ impl<P: PageTables> Session<P> {
             if P::interrupted() {
                 break;
             }
-            self.settle(addr, None, Party::Copy, true)?;
+            self.settle(addr, None, Party::Copy, true, true)?;
             cursor = addr + P::RANGE_SIZE;
         }
         self.check(0, usize::MAX)

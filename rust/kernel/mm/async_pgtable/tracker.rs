@@ -148,8 +148,8 @@ impl<P: PageTables> Tracker<P> {
         self.push_as(source, start, end, true, killable)
     }
 
-    /// The same on behalf of anybody. Who has no memory for the children, and need not (`must`) go
-    /// on with the parent, fails.
+    /// The same on behalf of anybody. Who need not (`must`) go on with the parent fails for want of
+    /// memory for a child, when the others have what they need.
     pub fn push_as(
         &self,
         source: P::SourceVma<'_>,
@@ -161,13 +161,17 @@ impl<P: PageTables> Tracker<P> {
         // A search of many ranges does not belong under the lock.
         let small = end - start <= P::RANGE_SIZE;
         let mut slot = 0;
+        let mut result = Ok(());
         while let Some((found, session)) = self.find(slot, |session| {
             !small || session.is_over() || session.overlaps(start, end)
         }) {
-            session.push(self, source, start, end, must, killable)?;
+            match session.push(self, source, start, end, must, killable) {
+                Err(err) if err == ENOMEM => result = Err(err),
+                other => other?,
+            }
             slot = found + 1;
         }
-        Ok(())
+        result
     }
 
     /// Waits for those who are copying. Called when everything is settled.
