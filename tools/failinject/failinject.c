@@ -510,6 +510,46 @@ static int swap_children(pid_t *children, int nr)
 	return nr;
 }
 
+/* From here on this mm is known for having pinned something. */
+static void pin_once(void)
+{
+	static bool pinned;
+	struct pin_longterm_test args = { 0, PAGE, 0 };
+	char *other;
+	int fd;
+
+	if (pinned)
+		return;
+	pinned = true;
+	other = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS |
+		     MAP_POPULATE, -1, 0);
+	args.addr = (uintptr_t)other;
+	fd = open(DEBUGFS "gup_test", O_RDWR | O_CLOEXEC);
+	if (other == MAP_FAILED || fd < 0 || ioctl(fd, PIN_LONGTERM_TEST_START, &args))
+		fatal("gup_test");
+	close(fd);
+	munmap(other, PAGE);
+}
+
+/*
+ * So many references to the first two pages that they are taken for pinned. To
+ * pin them would be a push.
+ */
+static void take_references(char *page, int fds[2])
+{
+	struct iovec iov[64];
+
+	if (pipe2(fds, O_CLOEXEC) || fcntl(fds[1], F_SETPIPE_SZ, 2048 * PAGE) < 0)
+		fatal("a pipe of 8 MiB");
+	for (int i = 0; i < 2; i++) {
+		for (int j = 0; j < 64; j++)
+			iov[j] = (struct iovec){ page + i * PAGE, PAGE };
+		for (int j = 0; j < 1024; j += 64)
+			if (vmsplice(fds[1], iov, 64, SPLICE_F_NONBLOCK) != 64L * PAGE)
+				fatal("vmsplice");
+	}
+}
+
 /*
  * Forks with failures in the actor's path: those of the attributes if @nth is 0,
  * else the nth of all. Returns false when there is no nth.
@@ -521,16 +561,11 @@ static bool one_fork(struct row *row, enum actor actor, enum kind kind, unsigned
 	unsigned int mine = gen;
 	bool left = false;
 	pid_t children[13];
-	int task_fd = -1, pin_fd = -1, nr = 0, status;
+	int task_fd = -1, pipefds[2] = { -1, -1 }, nr = 0, status;
 	pid_t pid;
 
-	if (kind == PINNED) {
-		/* What was pinned is copied in the call, once: let it be this one. */
-		pid = fork();
-		if (!pid)
-			_exit(0);
-		waitpid(pid, NULL, 0);
-	}
+	if (kind == PINNED)
+		pin_once();
 	fill(gen);
 	if (kind == SWAPPED)
 		nr = swap_children(children, 13);
@@ -558,14 +593,8 @@ static bool one_fork(struct row *row, enum actor actor, enum kind kind, unsigned
 	}
 	if (pid < 0)
 		fatal("clone3");
-	if (kind == PINNED) {
-		struct pin_longterm_test args = { (uintptr_t)mem, 64 * PAGE, 0 };
-
-		/* For reading, which does not settle. */
-		pin_fd = open(DEBUGFS "gup_test", O_RDWR | O_CLOEXEC);
-		if (pin_fd < 0 || ioctl(pin_fd, PIN_LONGTERM_TEST_START, &args))
-			fatal("gup_test");
-	}
+	if (kind == PINNED)
+		take_references(mem, pipefds);
 	switch (actor) {
 	case IN_CALL:
 		break;
@@ -644,8 +673,10 @@ static bool one_fork(struct row *row, enum actor actor, enum kind kind, unsigned
 		bad = true;
 	}
 out:
-	if (pin_fd >= 0)
-		close(pin_fd);
+	if (pipefds[0] >= 0) {
+		close(pipefds[0]);
+		close(pipefds[1]);
+	}
 	if (mine ? count_wrong(mine) : 0) {
 		printf("# %s: the parent's memory is wrong\n", row->name);
 		row->parent_wrong++;
