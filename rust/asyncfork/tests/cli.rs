@@ -623,7 +623,8 @@ fn a_file_that_differs_is_found() {
         let directory = tempfile::tempdir().unwrap();
         let client = "redis-cli -s ${1%.conf}.sock";
         let script = format!(
-            "(until {client} PING; do sleep 0.05; done; while {client} {command}; do sleep 0.05; done) \
+            "[ \"$1\" != --version ] || exec redis-server --version; \
+             (until {client} PING; do sleep 0.05; done; while {client} {command}; do sleep 0.05; done) \
              >/dev/null 2>&1 & exec redis-server \"$@\""
         );
         let server = server(directory.path(), &script);
