@@ -34,6 +34,17 @@ pub struct Figure {
     pub samples: Vec<f64>,
 }
 
+/// Each of `parts` by default fork and by asynchronous fork.
+pub fn in_both_modes<P: Copy>(
+    parts: impl IntoIterator<Item = P>,
+    figure: impl Fn(P, Mode) -> Figure,
+) -> Vec<Figure> {
+    let modes = [Mode::Default, Mode::Async];
+    (parts.into_iter())
+        .flat_map(|part| modes.map(|mode| figure(part, mode)))
+        .collect()
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Unit {
     /// In nanoseconds

@@ -16,6 +16,8 @@ use serde::Deserialize;
 use serde::Serialize;
 use tempfile::NamedTempFile;
 
+use crate::machine::Machine;
+
 /// The middle value; of an even number, the mean of the two in the middle.
 pub fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
     let mut values: Vec<f64> = values.into_iter().collect();
@@ -82,6 +84,28 @@ pub fn print(text: &str) -> Result<()> {
 pub struct JsonFile {
     path: PathBuf,
     file: NamedTempFile,
+}
+
+/// Where a record goes, and the part of it that the user knows better.
+#[derive(Default, clap::Args)]
+pub struct Output {
+    /// Write everything measured to FILE
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+
+    /// Name the accelerator in the record (tcg, kvm, native) [default: ask the CPU]
+    #[arg(long, value_name = "NAME")]
+    accelerator: Option<String>,
+}
+
+impl Output {
+    pub fn create(&self) -> Result<Option<JsonFile>> {
+        self.json.as_deref().map(JsonFile::create).transpose()
+    }
+
+    pub fn machine(&self) -> Machine {
+        Machine::read(self.accelerator.clone())
+    }
 }
 
 impl JsonFile {

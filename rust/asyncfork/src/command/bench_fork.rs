@@ -12,9 +12,7 @@ use std::io::Read;
 use std::iter;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::Context;
 use anyhow::Result;
@@ -25,19 +23,20 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use super::Mode;
+use super::counted_since;
 use super::plot::Group;
 use super::plot::Picture;
-use super::require_modes;
+use super::repeat::Repeat;
 use crate::figures::Figure;
 use crate::figures::Measured;
 use crate::figures::Unit;
+use crate::figures::in_both_modes;
 use crate::machine::Machine;
 use crate::memory::Memory;
 use crate::memory::Pages;
 use crate::memory::RANGE;
 use crate::memory::monotonic;
 use crate::report;
-use crate::report::JsonFile;
 use crate::report::Latencies;
 use crate::report::median;
 use crate::report::table;
@@ -49,26 +48,12 @@ use crate::report::time;
     after_help = "Exit status: 0, or 1 if an asynchronous fork was not asynchronous or --check failed."
 )]
 pub struct Options {
-    /// Anonymous memory of the process (MiB)
-    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(2..1 << 24))]
-    mb: u64,
+    #[command(flatten)]
+    pub repeat: Repeat,
 
     /// What the memory is full of
     #[arg(long, value_enum, value_name = "KIND", default_value = "written")]
     pages: Pages,
-
-    /// Runs per mode
-    #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
-    pub runs: u32,
-
-    /// Forks to measure, in turn
-    #[arg(
-        long,
-        value_enum,
-        value_delimiter = ',',
-        default_value = "default,async"
-    )]
-    modes: Vec<Mode>,
 
     /// Fail unless the asynchronous call is short enough and the child complete soon enough
     #[arg(long)]
@@ -81,22 +66,6 @@ pub struct Options {
     /// For --check: the child has to be complete within this many times a default fork's call
     #[arg(long, value_name = "RATIO", default_value_t = 1.3)]
     max_complete: f64,
-
-    /// Time to let pass between touching the memory and forking (ms); see `make bench` in README
-    ///
-    /// An emulator (TCG) has a TLB in memory of its own, which has grown to many MiB when a GiB
-    /// has been touched, and gives that back in the first flush that comes late enough. Without
-    /// a pause that flush is the one in the call, and is most of what an asynchronous call takes.
-    #[arg(long, value_name = "MS", default_value_t = 300)]
-    settle_ms: u64,
-
-    /// Write everything measured to FILE
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-
-    /// Name the accelerator in the record (tcg, kvm, native) [default: ask the CPU]
-    #[arg(long, value_name = "NAME")]
-    accelerator: Option<String>,
 }
 
 /// The JSON.
@@ -149,42 +118,26 @@ impl Run {
 
 impl Options {
     pub fn execute(mut self) -> Result<ExitCode> {
-        require_modes(&mut self.modes)?;
-        if self.check && self.modes.len() < 2 {
+        let json = self.repeat.prepare(self.pages)?;
+        if self.check && self.repeat.modes.len() < 2 {
             bail!("--check compares both modes");
         }
-        self.pages.require_room(self.mb)?;
-        let json = self.json.as_deref().map(JsonFile::create).transpose()?;
-
-        let machine = Machine::read(self.accelerator.clone());
-        println!("{}", machine.line());
-        let mut memory = Memory::new(
-            (self.mb as usize) << 20,
-            self.pages,
-            Duration::from_millis(self.settle_ms),
-        )?;
-        let mut runs = Vec::new();
-        for number in 1..=self.runs {
-            for mode in &self.modes {
-                let run = measure(&mut memory, *mode)?;
-                println!(
-                    "run {number} of {}  {mode:7}  call {:>8}  child {:>8}",
-                    self.runs,
-                    time(run.call_ns as f64),
-                    time(run.child_ns as f64)
-                );
-                runs.push(run);
-            }
-        }
+        let (machine, runs) = self.repeat.measure(self.pages, measure, |run: &Run| {
+            format!(
+                "call {:>8}  child {:>8}",
+                time(run.call_ns as f64),
+                time(run.child_ns as f64)
+            )
+        })?;
         let record = Record {
             benchmark: "fork".into(),
             machine,
-            mb: self.mb,
+            mb: self.repeat.mb,
             pages: self.pages,
-            settle_ms: self.settle_ms,
+            settle_ms: self.repeat.settle_ms,
             runs,
         };
-        report::print(&record.table(&self.modes))?;
+        report::print(&record.table(&self.repeat.modes))?;
         if let Some(json) = json {
             json.write(&record)?;
         }
@@ -316,7 +269,7 @@ fn measure(memory: &mut Memory, mode: Mode) -> Result<Run> {
     let writes_ns = offsets.map(write).collect();
     let write_call_ns = child.call_ns;
     child.end()?;
-    let counters = before.and_then(|before| Some(asyncfork::counters().ok()?.since(&before)));
+    let counters = counted_since(before);
     Ok(Run {
         mode,
         call_ns,
@@ -351,14 +304,10 @@ pub fn measured(record: serde_json::Value) -> Result<Measured> {
         unit: Unit::Time,
         samples: record.runs(mode).map(|run| figure(run) as f64).collect(),
     };
-    let modes = [Mode::Default, Mode::Async];
     Ok(Measured {
         of: format!("{} pages", record.pages),
         mb: record.mb,
-        figures: parts
-            .into_iter()
-            .flat_map(|part| modes.map(|mode| figure(part, mode)))
-            .collect(),
+        figures: in_both_modes(parts, figure),
         notes: vec![],
     })
 }
@@ -421,7 +370,10 @@ impl Child {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::report::Output;
 
     fn run(mode: Mode, call_ns: u64, child_ns: u64) -> Run {
         let sessions = if mode == Mode::Async { 2 } else { 0 };
@@ -456,16 +408,17 @@ mod tests {
 
     fn options(min_speedup: f64, max_complete: f64) -> Options {
         Options {
-            mb: 1024,
+            repeat: Repeat {
+                mb: 1024,
+                runs: 2,
+                modes: vec![Mode::Default, Mode::Async],
+                settle_ms: 0,
+                output: Output::default(),
+            },
             pages: Pages::Written,
-            settle_ms: 0,
-            runs: 2,
-            modes: vec![Mode::Default, Mode::Async],
             check: true,
             min_speedup,
             max_complete,
-            json: None,
-            accelerator: None,
         }
     }
 

@@ -26,6 +26,7 @@ use anyhow::Result;
 use anyhow::bail;
 
 use super::Mode;
+use super::counted_since;
 use super::counters_for;
 use super::plot::Group;
 use super::plot::Picture;
@@ -41,7 +42,7 @@ use crate::redis::Outcome;
 use crate::redis::Pace;
 use crate::redis::Settings;
 use crate::report;
-use crate::report::JsonFile;
+use crate::report::Output;
 use check::Check;
 use clients::Clients;
 use record::Parameters;
@@ -114,13 +115,8 @@ pub struct Options {
     #[arg(long)]
     dir: Option<PathBuf>,
 
-    /// Write everything measured to FILE
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-
-    /// Name the accelerator in the record (tcg, kvm, native) [default: ask the CPU]
-    #[arg(long, value_name = "NAME")]
-    accelerator: Option<String>,
+    #[command(flatten)]
+    output: Output,
 }
 
 fn not_negative(text: &str) -> Result<f64, &'static str> {
@@ -225,7 +221,7 @@ impl Options {
         self.modes.dedup();
         let counters = counters_for(&self.modes)?;
         interrupt::catch()?;
-        let json = self.json.as_deref().map(JsonFile::create).transpose()?;
+        let json = self.output.create()?;
         let base = self.dir.clone().unwrap_or_else(std::env::temp_dir);
         let directory = tempfile::Builder::new()
             .prefix("asyncfork-")
@@ -244,7 +240,7 @@ impl Options {
             asked: self.modes.contains(&Mode::Async),
         };
 
-        let machine = Machine::read(self.accelerator.clone());
+        let machine = self.output.machine();
         println!("{}\n{version}", machine.line());
         let record = self.measure(machine, version, &settings, &sysctl)?;
         report::print(&record.table())?;
@@ -371,7 +367,7 @@ impl Bench<'_> {
         let mut periods = self.load.take();
         let inside = periods.pop().unwrap_or_default();
         let outside = periods.pop().unwrap_or_default();
-        let counters = before.and_then(|before| Some(asyncfork::counters().ok()?.since(&before)));
+        let counters = counted_since(before);
 
         if info.text("rdb_last_bgsave_status")? != "ok" {
             bail!(

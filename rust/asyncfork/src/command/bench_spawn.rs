@@ -10,10 +10,8 @@ use std::io::Read;
 use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::ptr;
-use std::time::Duration;
 
 use anyhow::Context;
 use anyhow::Result;
@@ -25,16 +23,17 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use super::Mode;
-use super::require_modes;
+use super::counted_since;
+use super::repeat::Repeat;
 use crate::figures::Figure;
 use crate::figures::Measured;
 use crate::figures::Unit;
+use crate::figures::in_both_modes;
 use crate::machine::Machine;
 use crate::memory::Memory;
 use crate::memory::Pages;
 use crate::memory::monotonic;
 use crate::report;
-use crate::report::JsonFile;
 use crate::report::median;
 use crate::report::table;
 use crate::report::time;
@@ -43,34 +42,8 @@ use crate::report::time;
 #[derive(clap::Args)]
 #[command(after_help = "Exit status: 0, or 1 if an asynchronous fork was not asynchronous.")]
 pub struct Options {
-    /// Anonymous memory of the process (MiB)
-    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(2..1 << 24))]
-    mb: u64,
-
-    /// Runs per mode
-    #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
-    pub runs: u32,
-
-    /// Forks to measure, in turn
-    #[arg(
-        long,
-        value_enum,
-        value_delimiter = ',',
-        default_value = "default,async"
-    )]
-    modes: Vec<Mode>,
-
-    /// Time to let pass between touching the memory and forking (ms); see bench fork
-    #[arg(long, value_name = "MS", default_value_t = 300)]
-    settle_ms: u64,
-
-    /// Write everything measured to FILE
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-
-    /// Name the accelerator in the record (tcg, kvm, native) [default: ask the CPU]
-    #[arg(long, value_name = "NAME")]
-    accelerator: Option<String>,
+    #[command(flatten)]
+    pub repeat: Repeat,
 }
 
 /// The JSON.
@@ -113,36 +86,27 @@ impl Run {
 
 impl Options {
     pub fn execute(mut self) -> Result<ExitCode> {
-        require_modes(&mut self.modes)?;
-        Pages::Written.require_room(self.mb)?;
-        let json = self.json.as_deref().map(JsonFile::create).transpose()?;
+        let json = self.repeat.prepare(Pages::Written)?;
         let program = program()?;
-
-        let machine = Machine::read(self.accelerator.clone());
-        println!("{}", machine.line());
-        let settle = Duration::from_millis(self.settle_ms);
-        let mut memory = Memory::new((self.mb as usize) << 20, Pages::Written, settle)?;
-        let mut runs = Vec::new();
-        for number in 1..=self.runs {
-            for mode in &self.modes {
-                let run = run(&mut memory, *mode, &program)?;
-                println!(
-                    "run {number} of {}  {mode:7}  _exit {:>8}  exec {:>8}",
-                    self.runs,
+        let (machine, runs) = self.repeat.measure(
+            Pages::Written,
+            |memory, mode| run(memory, mode, &program),
+            |run| {
+                format!(
+                    "_exit {:>8}  exec {:>8}",
                     time(run.exit.gone_ns as f64),
                     time(run.exec.gone_ns as f64)
-                );
-                runs.push(run);
-            }
-        }
+                )
+            },
+        )?;
         let record = Record {
             benchmark: "spawn".into(),
             machine,
-            mb: self.mb,
-            settle_ms: self.settle_ms,
+            mb: self.repeat.mb,
+            settle_ms: self.repeat.settle_ms,
             runs,
         };
-        report::print(&record.table(&self.modes))?;
+        report::print(&record.table(&self.repeat.modes))?;
         if let Some(json) = json {
             json.write(&record)?;
         }
@@ -199,14 +163,10 @@ pub fn measured(record: serde_json::Value) -> Result<Measured> {
         unit: Unit::Time,
         samples: record.samples(mode, figure),
     };
-    let modes = [Mode::Default, Mode::Async];
     Ok(Measured {
         of: "fork with _exit or exec at once".into(),
         mb: record.mb,
-        figures: PARTS
-            .into_iter()
-            .flat_map(|part| modes.map(|mode| figure(part, mode)))
-            .collect(),
+        figures: in_both_modes(PARTS, figure),
         notes: vec![],
     })
 }
@@ -217,7 +177,7 @@ fn run(memory: &mut Memory, mode: Mode, program: &File) -> Result<Run> {
     let exit = spawn(mode, None)?;
     memory.touch()?;
     let exec = spawn(mode, Some(program))?;
-    let counters = before.and_then(|before| Some(asyncfork::counters().ok()?.since(&before)));
+    let counters = counted_since(before);
     Ok(Run {
         mode,
         exit,
@@ -309,6 +269,8 @@ fn program() -> Result<File> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn record() -> Record {

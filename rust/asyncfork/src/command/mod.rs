@@ -10,6 +10,7 @@ pub mod bench_spawn;
 pub mod bench_suite;
 pub mod plot;
 pub mod probe;
+mod repeat;
 pub mod run;
 pub mod status;
 
@@ -140,6 +141,11 @@ fn require_modes(modes: &mut Vec<Mode>) -> Result<()> {
         asyncfork::set_process(false)?;
     }
     Ok(())
+}
+
+/// What the kernel has counted since `before`, if it counts.
+fn counted_since(before: Option<Counters>) -> Option<Counters> {
+    Some(asyncfork::counters().ok()?.since(&before?))
 }
 
 /// What is wrong with how `forks` forks were made, by the kernel's counters: asynchronously or not,

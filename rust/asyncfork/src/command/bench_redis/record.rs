@@ -15,6 +15,7 @@ use crate::command::Mode;
 use crate::figures::Figure;
 use crate::figures::Measured;
 use crate::figures::Unit;
+use crate::figures::in_both_modes;
 use crate::machine::Machine;
 use crate::redis::Cut;
 use crate::report::Latencies;
@@ -333,7 +334,6 @@ impl Record {
                 .collect(),
         };
         let exact = self.saves.iter().filter(|save| save.is_exact()).count();
-        let modes = [Mode::Default, Mode::Async];
         Measured {
             of: format!(
                 "{} clients, {}",
@@ -341,10 +341,7 @@ impl Record {
                 self.parameters.clients.pace()
             ),
             mb: self.parameters.mb,
-            figures: PARTS
-                .into_iter()
-                .flat_map(|part| modes.map(|mode| figure(part, mode)))
-                .collect(),
+            figures: in_both_modes(PARTS, figure),
             notes: vec![format!(
                 "{}; exact: {exact} of {} snapshots equal the data at the fork",
                 self.parameters.clients.line(),

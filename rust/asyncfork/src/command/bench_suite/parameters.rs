@@ -224,8 +224,8 @@ mod tests {
                     let parsed = Arguments::try_parse_from(&words);
                     let parsed = parsed.unwrap_or_else(|error| panic!("{words:?}: {error}"));
                     let repeated = match parsed.command {
-                        Command::Bench(Bench::Fork(options)) => options.runs,
-                        Command::Bench(Bench::Spawn(options)) => options.runs,
+                        Command::Bench(Bench::Fork(options)) => options.repeat.runs,
+                        Command::Bench(Bench::Spawn(options)) => options.repeat.runs,
                         Command::Bench(Bench::Redis(options)) => options.saves,
                         Command::Bench(Bench::Insn(_)) => bench_insn::ROUNDS,
                         _ => panic!("{words:?} is no measurement"),
