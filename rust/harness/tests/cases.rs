@@ -100,6 +100,22 @@ fn who_looks_gets_no_memory() {
     assert_eq!(outcome.settled, [RANGES as isize - 1, 1, 0]);
 }
 
+/// Has the task call execve(), and `meanwhile` happen in the middle of it. Its old address space may
+/// be looked at until that is over.
+fn exec(looked_at: bool, meanwhile: impl FnOnce()) {
+    let mut old_mm = None;
+    let done = Task::exec(|mm| {
+        // SAFETY: Who calls has it.
+        old_mm = (looked_at && unsafe { mmget_not_zero(mm) }).then_some(mm);
+        meanwhile();
+    });
+    assert!(done);
+    if let Some(mm) = old_mm {
+        // SAFETY: Taken above.
+        unsafe { mmput(mm) };
+    }
+}
+
 /// Who leaves an address space by an exec may be an OOM victim by then, for the sake of the new one.
 /// That says nothing about the children of the old one, whether it ends just then, or somebody looks
 /// at it.
@@ -107,19 +123,11 @@ fn a_victim_takes_an_innocent_parent_down() {
     for looked_at in [false, true] {
         let outcome = with_parent(move |entered| {
             let child = fork();
-            let mut old_mm = None;
-            let done = Task::exec(|mm| {
-                // SAFETY: Who calls has it.
-                old_mm = (looked_at && unsafe { mmget_not_zero(mm) }).then_some(mm);
+            exec(looked_at, || {
                 drop(OtherMm::nth(1, true, true));
                 // SAFETY: In a process.
                 unsafe { assert!(is_killed()) };
             });
-            assert!(done);
-            if let Some(mm) = old_mm {
-                // SAFETY: Taken above.
-                unsafe { mmput(mm) };
-            }
             drop(entered);
             finish(child);
         });
@@ -238,16 +246,7 @@ fn the_init_of_a_namespace_calls_execve() {
             // SAFETY: In a process.
             unsafe { become_child_reaper() };
             let child = fork();
-            let mut old_mm = None;
-            let done = Task::exec(|mm| {
-                // SAFETY: Who calls has it.
-                old_mm = (looked_at && unsafe { mmget_not_zero(mm) }).then_some(mm);
-            });
-            assert!(done);
-            if let Some(mm) = old_mm {
-                // SAFETY: Taken above.
-                unsafe { mmput(mm) };
-            }
+            exec(looked_at, || ());
             finish(child);
             drop(entered);
         });
