@@ -330,6 +330,7 @@ static struct task_struct *new_task(struct mm_struct *mm)
 
 	task->mm = mm;
 	task->threads = 1;
+	task->real_parent = task;
 	task->signal->live.counter = 1;
 	task->comm = "task";
 	task->memcg = new_memcg();
@@ -373,6 +374,7 @@ struct task_struct *copy_process(u64 clone_flags, bool fail_late)
 		return NULL;
 	}
 	task = new_task(mm);
+	task->real_parent = current;
 	publish_task(task);
 	async_pgtable_attach(task);
 	/* Another thread could be about to fork. */
@@ -454,7 +456,7 @@ void leave_process(void)
 		sched_point();
 	}
 	async_pgtable_exit_task(task);
-	BUG_ON(mm->async_pgtable.session && task->threads == 1 &&
+	BUG_ON(mm->async_pgtable.session && READ_ONCE(task->threads) == 1 &&
 	       async_pgtable_session_overlaps(mm->async_pgtable.session, 0, ULONG_MAX) &&
 	       "oracle: a child is gone, and copies for it go on");
 	cpu_detach();
@@ -467,6 +469,9 @@ void leave_process(void)
 	for (p = &processes; *p != task; p = &(*p)->next)
 		;
 	*p = task->next;
+	for (p = &processes; *p; p = &(*p)->next)
+		if ((*p)->real_parent == task)
+			(*p)->real_parent = *p;
 	task->mm = NULL;
 	up_write(&rcu);
 	__atomic_store_n(&task->signal->live.counter, 0, __ATOMIC_RELAXED);

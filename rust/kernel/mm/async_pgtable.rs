@@ -25,7 +25,7 @@
 //! | live      | a range is claimed and copied     | child, puller, parent | parent's VMA-R or mmap-R, or stronger | live |
 //! | live      | the last range is settled         | who settled it    | claim                | complete  |
 //! | live      | the child exits or execs          | `__mmput()`       | nothing              | abandoned |
-//! | live      | a range cannot be copied          | child, parent     | claim                | failed    |
+//! | live      | a range cannot be copied          | child, puller, parent | claim                | failed    |
 //! | live      | the parent is reaped              | OOM reaper        | parent's mmap-R      | failed    |
 //!
 //! *building* is the type [`Builder`]; it cannot be reached by anyone else. The last three states

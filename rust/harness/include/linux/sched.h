@@ -31,6 +31,7 @@ struct task_struct {
 	int doomed;		/* by somebody else than a session */
 	struct callback_head *works;
 	struct task_struct *next;
+	struct task_struct *real_parent;	/* itself, if that is gone */
 };
 
 extern __thread struct task_struct *current;
@@ -47,6 +48,8 @@ static inline void rcu_read_unlock(void)
 {
 	up_read(&rcu);
 }
+
+#define rcu_dereference(p) READ_ONCE(p)
 
 #define for_each_process(p) \
 	for (p = processes; p; p = p->next)

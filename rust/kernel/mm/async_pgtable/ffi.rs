@@ -325,6 +325,26 @@ unsafe extern "C" fn async_pgtable_tracker_push(
     }
 }
 
+/// The same for the sessions that are not in `full`, see [`Tracker::push_some`].
+///
+/// Called by the last task that leaves a parent.
+///
+/// # Safety
+///
+/// As for [`async_pgtable_tracker_push`]. `full` is valid for reading and writing.
+#[export]
+unsafe extern "C" fn async_pgtable_tracker_push_some(
+    this: *mut c_void,
+    source: *mut bindings::vm_area_struct,
+    start: c_ulong,
+    end: c_ulong,
+    full: *mut u32,
+) -> bool {
+    // SAFETY: By the contract of this function.
+    let (this, source, full) = unsafe { (tracker(this), VmaRef::from_raw(source), &mut *full) };
+    this.push_some(source, start, end, full)
+}
+
 /// Waits for those who are copying from a parent that has settled everything.
 ///
 /// Called by `__mmput()`, before the mappings are taken down.

@@ -149,7 +149,7 @@ impl<P: PageTables> Tracker<P> {
     }
 
     /// The same on behalf of anybody. Who need not (`must`) go on with the parent fails for want of
-    /// memory for a child, when the others have what they need.
+    /// memory for a child.
     pub fn push_as(
         &self,
         source: P::SourceVma<'_>,
@@ -161,17 +161,39 @@ impl<P: PageTables> Tracker<P> {
         // A search of many ranges does not belong under the lock.
         let small = end - start <= P::RANGE_SIZE;
         let mut slot = 0;
-        let mut result = Ok(());
         while let Some((found, session)) = self.find(slot, |session| {
             !small || session.is_over() || session.overlaps(start, end)
         }) {
-            match session.push(self, source, start, end, must, killable) {
-                Err(err) if err == ENOMEM => result = Err(err),
-                other => other?,
-            }
+            session.push(self, source, start, end, must, killable)?;
             slot = found + 1;
         }
-        result
+        Ok(())
+    }
+
+    /// The same for those sessions whose slots are not in `full`. Those that there is no memory for
+    /// are added to it. Is any other left?
+    ///
+    /// The parent does not fork any more, so a slot has the same session in all calls.
+    pub fn push_some(
+        &self,
+        source: P::SourceVma<'_>,
+        start: usize,
+        end: usize,
+        full: &mut u32,
+    ) -> bool {
+        let mut slot = 0;
+        let mut left = false;
+        while let Some((found, session)) = self.find(slot, |_| true) {
+            slot = found + 1;
+            if *full & 1 << found != 0 {
+                continue;
+            }
+            match session.push(self, source, start, end, false, false) {
+                Ok(()) => left = true,
+                Err(_) => *full |= 1 << found,
+            }
+        }
+        left
     }
 
     /// Waits for those who are copying. Called when everything is settled.
@@ -259,6 +281,31 @@ mod tests {
         second.copy_all()?;
         third.copy_all()?;
         assert_eq!(parent.copy_of(0, 0), 1);
+        Ok(())
+    }
+
+    #[test]
+    fn who_has_no_room_is_left_out() -> Result {
+        Fake::<28>::reset();
+        let parent = Parent::<28>::new()?;
+        let first = Fake::fork(&parent, 0, &[0, 1])?.ok_or(EINVAL)?;
+        let second = Fake::fork(&parent, 1, &[0, 1])?.ok_or(EINVAL)?;
+        let mut full = 0;
+        let tracker = &parent.tracker;
+
+        Fake::<28>::fail_allocs(1);
+        assert!(tracker.push_some(&parent, addr(0), addr(1), &mut full));
+        assert_eq!(full, 1);
+        // From then on, even if there is room again.
+        assert!(tracker.push_some(&parent, addr(1), addr(2), &mut full));
+        assert_eq!(parent.copy_of(0, 0) + parent.copy_of(0, 1), 0);
+        assert_eq!(parent.copy_of(1, 0) + parent.copy_of(1, 1), 3);
+        assert!(!second.is_good());
+        assert!(!tracker.push_some(&parent, addr(0), addr(2), &mut full));
+        assert!(!Fake::<28>::killed(0));
+        first.copy_all()?;
+        assert_eq!(parent.copy_of(0, 0) + parent.copy_of(0, 1), 3);
+        assert!(tracker.is_idle());
         Ok(())
     }
 
