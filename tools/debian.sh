@@ -1,0 +1,40 @@
+# shellcheck shell=bash
+# Sourced after lib.sh: packages of another Debian suite, signed, from the mirror
+# of this machine's own apt configuration. Nothing of apt's state is read or changed.
+# shellcheck disable=SC2034
+
+debian_mirror() {
+	local id code
+	id=$(sed -n 's/^ID=//p' /etc/os-release)
+	code=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
+	# shellcheck disable=SC2016
+	apt-get indextargets --format '$(CREATED_BY)|$(COMPONENT)|$(ORIGIN)|$(LABEL)|$(RELEASE)|$(REPO_URI)' 2>/dev/null |
+		awk -F'|' -v id="$id" -v code="$code" '
+			$1 != "Packages" || $2 != "main" { next }
+			($3 == "Debian" && $4 == "Debian") || (id == "debian" && $5 == code) { print $6; exit }'
+}
+
+# debian_download DIR SUITE PACKAGE...: DIR/*.deb, or fails and sets problem.
+debian_download() {
+	local dir=$1 suite=$2 uri key='' k apt
+	shift 2
+	have apt-get || { problem="no apt-get here"; return 1; }
+	uri=$(debian_mirror)
+	[ -n "$uri" ] || { problem="apt knows no Debian mirror"; return 1; }
+	for k in /usr/share/keyrings/debian-archive-keyring.{gpg,pgp}; do
+		[ -f "$k" ] && key=$k
+	done
+	[ -n "$key" ] || { problem="package debian-archive-keyring is missing"; return 1; }
+
+	mkdir -p "$dir"/{lists/partial,cache/archives/partial}
+	: >"$dir/status"
+	echo "deb [signed-by=$key] $uri $suite main" >"$dir/sources.list"
+	apt=(apt-get -q -o APT::Sandbox::User=root -o Dir::Etc::sourcelist="$dir/sources.list"
+		-o Dir::Etc::sourceparts=/dev/null -o Dir::Etc::preferences=/dev/null
+		-o Dir::Etc::preferencesparts=/dev/null -o Dir::State::lists="$dir/lists"
+		-o Dir::State::status="$dir/status" -o Dir::Cache="$dir/cache")
+	(cd "$dir" && "${apt[@]}" update && "${apt[@]}" download "$@") >"$dir/log" 2>&1 || {
+		problem=$(grep -m1 -E '^(E|Err):' "$dir/log" || tail -n1 "$dir/log")
+		return 1
+	}
+}
