@@ -15,6 +15,10 @@ tree=$BUILD/linux	# the kernel's git repository, with branch base
 branch=async-pgtable	# its branch with the series
 patches=$top/patches
 export BUILD CACHE JOBS
+# make deps may have found a later one than the machine's
+if [ -x "$CACHE/qemu/usr/bin/qemu-system-x86_64" ] && [[ :$PATH: != *":$CACHE/qemu/usr/bin:"* ]]; then
+	export PATH=$CACHE/qemu/usr/bin:$PATH QEMU_MODULE_DIR=$CACHE/qemu/usr/lib/x86_64-linux-gnu/qemu
+fi
 
 note() { printf '%s: %s\n' "$prog" "$*" >&2; }
 die() { note "$@"; exit 1; }
