@@ -6,14 +6,20 @@
  * called one thread runs at a time, the one whose turn it is; at a lock, a
  * tracepoint or a sched_point() the turn may pass to another one, as a byte
  * says. Locks are then words, and a thread that cannot go on is blocked on the
- * address of what it waits for. If all are, that is a deadlock.
+ * address of what it waits for. If all are, that is a deadlock. Threads that run
+ * freely find one too, see has_got(), but after a while.
  */
+#define _GNU_SOURCE
+#include <errno.h>
 #include <stdio.h>
+#include <time.h>
 
 #include <harness.h>
 
 #define MAX_THREADS	64
 #define MAX_STEPS	2000000
+#define MAX_POINTS	50000000
+#define DEADLOCK_SECONDS	10
 
 struct thread {
 	pthread_t os;
@@ -37,8 +43,18 @@ static struct {
 	struct thread *threads[MAX_THREADS];
 } sched = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
+/* Threads that run freely. */
+static struct {
+	int nr;
+	int waiting;
+	unsigned long got;	/* how often one got what it had to wait for */
+} freely = { .nr = 1 };
+
 static struct thread first_thread;
 static __thread struct thread *self;
+
+/* Where the calling thread has come to while it ran freely. */
+static __thread unsigned int points;
 
 /* Points until the calling thread is preempted, see preempt_after(). */
 static __thread unsigned int preempt;
@@ -135,19 +151,67 @@ bool chance(unsigned int n)
 	return (*seed >> 16) % n == 0;
 }
 
-/* Runs freely: now and then somewhere else. */
-static void jitter(void)
+/* Runs freely: one time out of @n somewhere else. */
+static void jitter(unsigned int n)
 {
-	if (chance(32))
+	BUG_ON(++points > MAX_POINTS && "livelock of free threads");
+	if (chance(n))
 		sched_yield();
 }
+
+/* One of pthread's calls with a limit, until has_got(). */
+struct wait {
+	struct timespec limit;	/* at first none at all */
+	unsigned long got;
+	unsigned int seconds;
+};
+
+/*
+ * True if the call that returned @err has got what it wants; else it waits for a
+ * second. If all threads do, and none gets anything, that is a deadlock. Who has
+ * been woken is still said to wait until it runs, which is why it takes seconds.
+ */
+static bool has_got(struct wait *wait, int err)
+{
+	const bool first = !wait->limit.tv_sec;
+	unsigned long got;
+
+	if (err != ETIMEDOUT) {
+		BUG_ON(err);
+		if (!first) {
+			__atomic_add_fetch(&freely.got, 1, __ATOMIC_RELAXED);
+			__atomic_sub_fetch(&freely.waiting, 1, __ATOMIC_RELAXED);
+		}
+		return true;
+	}
+	if (first)
+		__atomic_add_fetch(&freely.waiting, 1, __ATOMIC_RELAXED);
+	got = __atomic_load_n(&freely.got, __ATOMIC_RELAXED);
+	if (got != wait->got || __atomic_load_n(&freely.waiting, __ATOMIC_RELAXED) !=
+				__atomic_load_n(&freely.nr, __ATOMIC_RELAXED))
+		wait->seconds = 0;
+	wait->got = got;
+	BUG_ON(wait->seconds++ == DEADLOCK_SECONDS && "deadlock of free threads");
+	clock_gettime(CLOCK_REALTIME, &wait->limit);
+	wait->limit.tv_sec++;
+	return false;
+}
+
+/* @call is one of pthread's; its last argument is limit. */
+#define wait_freely(call) do {						\
+	struct wait wait = {};						\
+	const struct timespec *limit = &wait.limit;			\
+									\
+	while (!has_got(&wait, call))					\
+		;							\
+} while (0)
 
 void sched_point(void)
 {
 	unsigned int byte;
 
 	if (!sched.on || !self) {
-		jitter();
+		jitter(32);
 		return;
 	}
 	if (preempt && !--preempt) {
@@ -170,7 +234,7 @@ void sched_point(void)
 void give_way(void)
 {
 	if (!sched.on || !self) {
-		sched_yield();
+		jitter(1);
 		return;
 	}
 	pthread_mutex_lock(&sched.lock);
@@ -238,6 +302,7 @@ static void *run_thread(void *arg)
 
 	if (!sched.on) {
 		thread->fn(thread->arg);
+		__atomic_sub_fetch(&freely.nr, 1, __ATOMIC_RELAXED);
 		return NULL;
 	}
 	self = thread;
@@ -267,6 +332,8 @@ struct thread *thread_spawn(void (*fn)(void *arg), void *arg)
 		BUG_ON(sched.nr == MAX_THREADS);
 		sched.threads[sched.nr++] = thread;
 		pthread_mutex_unlock(&sched.lock);
+	} else {
+		__atomic_add_fetch(&freely.nr, 1, __ATOMIC_RELAXED);
 	}
 	BUG_ON(pthread_create(&thread->os, NULL, run_thread, thread));
 	sched_point();
@@ -283,8 +350,11 @@ void thread_join(struct thread *thread)
 			if (sched.threads[i] == thread)
 				sched.threads[i] = sched.threads[--sched.nr];
 		pthread_mutex_unlock(&sched.lock);
+		BUG_ON(pthread_join(thread->os, NULL));
+	} else {
+		wait_freely(pthread_timedjoin_np(thread->os, NULL, limit));
+		points = 0;
 	}
-	BUG_ON(pthread_join(thread->os, NULL));
 	pthread_cond_destroy(&thread->turn);
 	free(thread);
 }
@@ -319,7 +389,7 @@ static void __mutex_lock(struct mutex *lock)
 {
 	sched_point();
 	if (!sched.on) {
-		BUG_ON(pthread_mutex_lock(&lock->os));
+		wait_freely(pthread_mutex_timedlock(&lock->os, limit));
 		return;
 	}
 	while (lock->held)
@@ -406,7 +476,7 @@ void down_read(struct rw_semaphore *sem)
 	sched_point();
 	BUG_ON(rwsem_is_held(sem));
 	if (!sched.on) {
-		BUG_ON(pthread_rwlock_rdlock(&sem->os));
+		wait_freely(pthread_rwlock_timedrdlock(&sem->os, limit));
 	} else {
 		while (sem->writer || sem->waiting)
 			block_on(sem);
@@ -447,7 +517,7 @@ void down_write(struct rw_semaphore *sem)
 	BUG_ON(rwsem_is_held(sem));
 	__mutex_lock(&sem->writers);
 	if (!sched.on) {
-		BUG_ON(pthread_rwlock_wrlock(&sem->os));
+		wait_freely(pthread_rwlock_timedwrlock(&sem->os, limit));
 	} else {
 		sem->waiting++;
 		while (sem->writer || sem->readers)
