@@ -460,6 +460,15 @@ static void break_cow(struct vm_area_struct *vma, pte_t *pte, struct page *old,
 	set_pte(pte, mk_pte(new, write));
 }
 
+static bool is_hole(struct mm_struct *mm, unsigned long addr)
+{
+	pgtable_t table;
+	bool none = pte_none(ptep_get(pte_lock(mm, addr, &table)));
+
+	spin_unlock(&table->ptl);
+	return none;
+}
+
 vm_fault_t handle_mm_fault(struct vm_area_struct *vma, unsigned long addr,
 			   unsigned int flags)
 {
@@ -485,6 +494,12 @@ vm_fault_t handle_mm_fault(struct vm_area_struct *vma, unsigned long addr,
 		pmd_install(mm, pmd, &table);
 		if (table)
 			pte_free(mm, table);
+	}
+	/* As do_anonymous_page() */
+	if (!write && is_hole(mm, addr)) {
+		ret = async_pgtable_fill(vma, addr, pmd);
+		if (ret)
+			return ret;
 	}
 	page = alloc_page();
 	if (!page)

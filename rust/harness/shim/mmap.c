@@ -73,6 +73,7 @@ static int __vma_start_write(struct vm_area_struct *vma, bool killable)
 	err = async_pgtable_vma_write(vma, killable);
 	if (err)
 		return err;
+	async_pgtable_vma_lock(vma);
 	down_write(&vma->vm_lock);
 	vma->write_locked = true;
 	return 0;

@@ -24,7 +24,7 @@
 //! | building  | armed, after the parent's flush   | `dup_mmap()`      | the same, child's mmap-W | live  |
 //! | live      | a range is claimed and copied     | child, puller, parent | parent's VMA-R or mmap-R, or stronger | live |
 //! | live      | the last range is settled         | who settled it    | claim                | complete  |
-//! | live      | the child exits or execs          | `__mmput()`       | nothing              | abandoned |
+//! | live      | the child exits, or is killed     | `do_exit()`, `__mmput()`, parent | nothing, or as a copy | abandoned |
 //! | live      | a range cannot be copied          | child, puller, parent | claim                | failed    |
 //! | live      | the parent is reaped              | OOM reaper        | parent's mmap-R      | failed    |
 //!
@@ -45,7 +45,8 @@
 //! for writing takes the claims, too, so as to lend its priority.
 //!
 //! So the parent waits for one copy that is going on, or for nothing. A child, or who looks at
-//! it, may have to wait until the parent has done what it does to its mapping.
+//! it, may have to wait until the parent has done what it does to its mapping. If that is what it
+//! mostly does, it copies for them ([`Tracker::help`]).
 //!
 //! # Lock order
 //!

@@ -276,7 +276,7 @@ unsafe extern "C" fn async_pgtable_session_overlaps(
 
 /// Ends the session because the child is gone, and waits until nobody copies to it.
 ///
-/// Called by `__mmput()` of the child, without locks.
+/// Called by the child's task when it exits, and by `__mmput()`, without locks.
 ///
 /// # Safety
 ///
@@ -345,6 +345,25 @@ unsafe extern "C" fn async_pgtable_tracker_push_some(
     this.push_some(source, start, end, full)
 }
 
+/// Settles some of `start..end` in those sessions that somebody waits for, see [`Tracker::help`].
+///
+/// Called by whoever locks a parent's mapping for writing.
+///
+/// # Safety
+///
+/// As for [`async_pgtable_tracker_push`].
+#[export]
+unsafe extern "C" fn async_pgtable_tracker_help(
+    this: *mut c_void,
+    source: *mut bindings::vm_area_struct,
+    start: c_ulong,
+    end: c_ulong,
+) {
+    // SAFETY: By the contract of this function.
+    let (this, source) = unsafe { (tracker(this), VmaRef::from_raw(source)) };
+    this.help(source, start, end);
+}
+
 /// Waits for those who are copying from a parent that has settled everything.
 ///
 /// Called by `__mmput()`, before the mappings are taken down.
@@ -404,8 +423,8 @@ unsafe extern "C" fn async_pgtable_tracker_is_idle(this: *mut c_void) -> bool {
 
 /// Fails every session of a parent that is about to be reaped.
 ///
-/// Called by the OOM reaper with the parent's mmap_lock held for reading, and by `__mmput()` of an
-/// OOM victim.
+/// Called by the OOM reaper with the parent's mmap_lock held for reading, and, without locks, by the
+/// last task that leaves the mm of an OOM victim and by `__mmput()`.
 ///
 /// # Safety
 ///

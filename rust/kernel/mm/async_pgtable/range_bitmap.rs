@@ -49,7 +49,8 @@ impl Node {
 /// A set of ranges that are pending.
 ///
 /// A range is a number: its address divided by its size. Memory is used for ranges that were marked
-/// and their neighbours, 72 bytes for a GiB, not for the address space between them.
+/// and their neighbours, 72 bytes for a GiB (and as much again where the array has just grown), not
+/// for the address space between them.
 ///
 /// # Invariants
 ///

@@ -16,6 +16,10 @@ use super::{
     Tracker, //
 };
 
+/// Ranges that a parent copies for each moment that somebody has waited for it. A moment is 250 to
+/// 500 microseconds, see `async_pgtable_pause()`, a copy about a quarter of that.
+const RANGES_PER_WAIT: usize = 4;
+
 impl<P: PageTables> Session<P> {
     /// Copies the range at `addr`, or finds it settled, or the session ended.
     ///
@@ -90,7 +94,10 @@ impl<P: PageTables> Session<P> {
                 Some(_) => {}
                 // Somebody changes or unmaps the parent's mapping and has to settle the range for
                 // that, or will be done soon.
-                None => P::pause(&parent),
+                None => {
+                    self.note_wait(addr);
+                    P::pause(&parent);
+                }
             }
 
             if P::interrupted() && killable {
@@ -143,6 +150,37 @@ impl<P: PageTables> Session<P> {
             tracker.remove(self);
         }
         Ok(())
+    }
+
+    /// Settles some of `start..end`, on the parent's side, if others wait for that. `source` covers
+    /// it.
+    ///
+    /// They only get at a mapping that is not locked for writing, which it may be most of the time.
+    /// So whoever locks it copies for them, from what they want on, for about as long as they have
+    /// waited.
+    pub(super) fn help(
+        &self,
+        tracker: &Tracker<P>,
+        source: P::SourceVma<'_>,
+        start: usize,
+        end: usize,
+    ) {
+        let Some((mut cursor, waits)) = self.take_waits(start, end) else {
+            return;
+        };
+        for _ in 0..waits.saturating_mul(RANGES_PER_WAIT) {
+            let Some(addr) = self.next(cursor, end) else {
+                return;
+            };
+            cursor = addr + P::RANGE_SIZE;
+            // Without memory, or being killed, let them see for themselves.
+            if self
+                .push(tracker, source, addr, cursor, false, true)
+                .is_err()
+            {
+                return;
+            }
+        }
     }
 
     /// Settles all of `start..end`, on behalf of somebody who looks at the child.

@@ -72,7 +72,11 @@ impl<P: PageTables> Tracker<P> {
     /// May a session be added? If so, it may until one is: the parent's mmap_lock is held for
     /// writing.
     pub(super) fn has_room(&self) -> bool {
-        self.live.load(Relaxed) < MAX_SESSIONS
+        let is_full = || self.live.load(Relaxed) >= MAX_SESSIONS;
+        if is_full() {
+            self.forget_dying();
+        }
+        !is_full()
     }
 
     /// Adds a session, if there is room.
@@ -196,6 +200,27 @@ impl<P: PageTables> Tracker<P> {
         left
     }
 
+    /// Settles some of `start..end` in those sessions that somebody waits for, see
+    /// [`Session::help`]. `source` covers it.
+    pub fn help(&self, source: P::SourceVma<'_>, start: usize, end: usize) {
+        let mut slot = 0;
+        while let Some((found, session)) = self.find(slot, |_| true) {
+            session.help(self, source, start, end);
+            slot = found + 1;
+        }
+    }
+
+    /// Gives up the sessions of children that are being killed.
+    pub(super) fn forget_dying(&self) {
+        let mut slot = 0;
+        while let Some((found, session)) = self.find(slot, |_| true) {
+            if session.is_dying() {
+                session.abandon();
+            }
+            slot = found + 1;
+        }
+    }
+
     /// Waits for those who are copying. Called when everything is settled.
     pub fn quiesce(&self) {
         let mut slot = 0;
@@ -246,10 +271,12 @@ mod tests {
         fake::{
             addr,
             Fake,
-            Parent, //
+            Parent,
+            RANGES, //
         },
         page_tables::{
             Event,
+            Party,
             Refusal, //
         }, //
     };
@@ -281,6 +308,31 @@ mod tests {
         second.copy_all()?;
         third.copy_all()?;
         assert_eq!(parent.copy_of(0, 0), 1);
+        Ok(())
+    }
+
+    #[test]
+    fn a_parent_helps_who_waits() -> Result {
+        fn lock(parent: &Arc<Parent<29>>) {
+            parent.tracker.help(parent, addr(0), addr(RANGES));
+        }
+        Fake::<29>::reset();
+        let parent = Parent::<29>::with_hook(Some(lock))?;
+        let session = Fake::fork(&parent, 0, &[0, 1, 3])?.ok_or(EINVAL)?;
+
+        // Nobody waits.
+        lock(&parent);
+        assert!(session.overlaps(addr(0), addr(1)));
+
+        // The mapping is not to be had, each time that somebody tries.
+        parent.map(false);
+        session.pull(addr(3), addr(4), false)?;
+        // What is wanted, and what is above it.
+        assert_eq!(parent.copy_of(0, 3), 4);
+        assert!(session.overlaps(addr(0), addr(1)));
+        session.copy_all()?;
+        assert_eq!(parent.copy_of(0, 0) + parent.copy_of(0, 1), 3);
+        assert_eq!(Fake::<29>::count_of(Event::RangeSettle(Party::Push)), 3);
         Ok(())
     }
 
@@ -387,6 +439,27 @@ mod tests {
         assert_eq!(third.copy_all(), Err(EFAULT));
         assert_eq!(Fake::<19>::count_of(Event::SessionFail), 2);
         assert_eq!(Fake::<19>::count_of(Event::SessionComplete), 1);
+        Ok(())
+    }
+
+    #[test]
+    fn the_dying_need_no_room() -> Result {
+        Fake::<30>::reset();
+        let parent = Parent::<30>::new()?;
+        let mut sessions = KVec::new();
+        for child in 0..MAX_SESSIONS {
+            let session = Fake::fork(&parent, child % 2, &[0])?.ok_or(EINVAL)?;
+            sessions.push(session, GFP_KERNEL)?;
+        }
+        assert!(Fake::fork(&parent, 0, &[1])?.is_none());
+        Fake::<30>::begin_to_kill(1);
+        assert!(Fake::fork(&parent, 0, &[1])?.is_some());
+        assert_eq!(
+            Fake::<30>::count_of(Event::SessionAbandon),
+            MAX_SESSIONS / 2
+        );
+        assert!(sessions[0].is_good());
+        assert!(!sessions[1].is_good());
         Ok(())
     }
 

@@ -36,7 +36,7 @@ fn finds(mutation: Mutation, family: Family, expected: &str) {
 }
 
 /// What a hook of `ci/hooks` is here. `None`: without it somebody else pays, or who looks at a
-/// child gets another error, or ends it; the copies are the same.
+/// child gets another error, or ends it, or a hole reads as zeroes; the copies are the same.
 fn kind(name: &str) -> Option<&str> {
     match name {
         "fault:pull" => Some("walk:pull"),
@@ -44,7 +44,8 @@ fn kind(name: &str) -> Option<&str> {
         "leave:push" => Some("exit:push"),
         "clear_refs:pull" | "khugepaged:pull" | "ksm:pull" | "ksm_unmerge:pull"
         | "ksm_unmerge:push" | "madvise:pull" | "madvise:push" | "move_pages:pull"
-        | "mbind:push" | "move_pages:push" | "pages_status:pull" | "uffd_register:pull" => None,
+        | "mbind:push" | "move_pages:push" | "pages_status:pull" | "uffd_register:pull"
+        | "numa_hints:push" | "vma_write:push" | "fill:push" => None,
         other => Some(other),
     }
 }
