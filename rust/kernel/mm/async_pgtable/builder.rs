@@ -59,6 +59,8 @@ pub struct Builder<P: PageTables> {
     bitmap: RangeBitmap,
     extents: Extents<P>,
     mapping: Option<Mapping<P>>,
+    /// Is there room for the session? Asked once.
+    room: Option<bool>,
     deferred: usize,
     sync: usize,
     refusal: Refusal,
@@ -76,6 +78,7 @@ impl<P: PageTables> Builder<P> {
             bitmap: RangeBitmap::new(),
             extents: Extents::new(),
             mapping: None,
+            room: None,
             deferred: 0,
             sync: 0,
             refusal: Refusal::Small,
@@ -93,7 +96,10 @@ impl<P: PageTables> Builder<P> {
     ///
     /// The parent's mmap_lock is held for writing, from here to [`arm`](Self::arm).
     pub fn extent(&mut self, target: P::TargetVma, start: usize, end: usize) {
-        let room = P::tracker(&self.source).is_some_and(|tracker| tracker.has_room());
+        let source = &self.source;
+        let room = *self
+            .room
+            .get_or_insert_with(|| P::tracker(source).is_some_and(|tracker| tracker.has_room()));
         if !room {
             self.refuse(Refusal::Sessions);
         }
