@@ -2,6 +2,7 @@
 
 //! Figures, tables and JSON files.
 
+use std::fs;
 use std::fs::Permissions;
 use std::io;
 use std::io::Write;
@@ -78,6 +79,11 @@ pub fn print(text: &str) -> Result<()> {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(()),
     }
+}
+
+/// What is in a JSON file.
+pub fn read(path: &Path) -> Result<serde_json::Value> {
+    Ok(serde_json::from_str(&fs::read_to_string(path)?)?)
 }
 
 /// A JSON file to be: appears under its name whole or not at all.
@@ -165,6 +171,13 @@ impl Latencies {
     pub fn max(&self) -> u64 {
         self.0.max()
     }
+
+    /// Those that are not empty: the upper end (ns) and the count of each.
+    pub fn buckets(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.0
+            .iter_recorded()
+            .map(|bucket| (bucket.value_iterated_to(), bucket.count_at_value()))
+    }
 }
 
 /// How [`Latencies`] look in JSON: the figures people want, and all buckets that are not empty.
@@ -187,11 +200,7 @@ impl From<Latencies> for Buckets {
             p99_ns: latencies.percentile(99.0),
             p999_ns: latencies.percentile(99.9),
             max_ns: latencies.max(),
-            buckets: latencies
-                .0
-                .iter_recorded()
-                .map(|bucket| (bucket.value_iterated_to(), bucket.count_at_value()))
-                .collect(),
+            buckets: latencies.buckets().collect(),
         }
     }
 }
@@ -210,8 +219,6 @@ impl TryFrom<Buckets> for Latencies {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
     #[test]

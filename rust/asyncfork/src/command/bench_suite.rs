@@ -4,6 +4,7 @@
 //!
 //! An experiment has points, each of which is one guest and one record of `asyncfork bench`. What
 //! is measured stays: a suite that was interrupted goes on with the first point that is missing.
+//! An experiment that computes does so each time, from what the others have measured by then.
 
 mod parameters;
 mod record;
@@ -34,6 +35,7 @@ use parameters::Experiment;
 use parameters::Point;
 pub use record::Asked;
 pub use record::Done;
+use record::Guest;
 pub use record::Record;
 
 /// Run experiments in guests, and keep what they measure
@@ -99,18 +101,22 @@ impl Options {
     pub fn execute(self) -> Result<ExitCode> {
         let experiments = Experiment::read_all(&self.experiments)?;
         self.check_names(&experiments)?;
-        let chosen: Vec<_> = experiments
+        let mut chosen: Vec<_> = experiments
             .iter()
             .filter(|experiment| self.only.is_empty() || self.only.contains(&experiment.name))
             .collect();
+        // What computes comes after what measures.
+        chosen.sort_by_key(|experiment| experiment.computes());
         let tasks: Vec<_> = chosen.iter().flat_map(|e| self.tasks(e)).collect();
         let done: Vec<Option<Done>> = tasks
             .iter()
-            .map(|task| Done::read(&task.path, &task.asked))
+            .map(|task| task.done().filter(|_| !task.experiment.computes()))
             .collect();
         let (todo, mut pace) = (self.todo(&tasks, &done), Pace::default());
-        for (task, done) in tasks.iter().zip(done.iter().flatten().map(|d| d.seconds)) {
-            pace.add(task.point.minutes, done);
+        for (task, done) in tasks.iter().zip(&done) {
+            if let Some(done) = done {
+                pace.add(task.point.minutes, done.seconds);
+            }
         }
         println!(
             "{} of {} points to measure, {}",
@@ -134,6 +140,7 @@ impl Options {
                 task.line(),
                 pace.left(&todo[number..])
             );
+            self.gather_for(task, &experiments)?;
             let seconds = match self.measure(task)? {
                 Ok(seconds) => seconds,
                 Err(reason) => {
@@ -145,7 +152,10 @@ impl Options {
             pace.add(task.point.minutes, seconds);
         }
         for experiment in chosen {
-            self.gather(experiment)?;
+            if let Some(path) = self.gather(experiment)? {
+                let text = bench_report::text(&report::read(&path)?)?;
+                report::print(&format!("\n{text}in {}\n", path.display()))?;
+            }
         }
         for failure in &failed {
             println!("FAILED {failure}");
@@ -176,7 +186,7 @@ impl Options {
                 experiment,
                 point,
                 asked: Asked {
-                    arguments: experiment.arguments(point, self.quick),
+                    arguments: self.arguments(experiment, point),
                     guest: experiment.guest(point),
                     series: env::var("ASYNCFORK_SERIES").ok(),
                     config: env::var("ASYNCFORK_CONFIG").ok(),
@@ -187,6 +197,13 @@ impl Options {
                     .join(format!("{}.json", point.name)),
             })
             .collect()
+    }
+
+    fn arguments(&self, experiment: &Experiment, point: &Point) -> Vec<String> {
+        let mut arguments = experiment.arguments(point, self.quick);
+        let inputs = experiment.from.iter().map(|name| self.result(name));
+        arguments.extend(inputs.map(|path| path.display().to_string()));
+        arguments
     }
 
     fn todo<'t, 'a>(&self, tasks: &'t [Task<'a>], done: &[Option<Done>]) -> Vec<&'t Task<'a>> {
@@ -205,9 +222,12 @@ impl Options {
             .with_context(|| format!("cannot make {}", directory.display()))?;
         let raw = task.path.with_extension("raw");
         let _ = fs::remove_file(&raw);
+        if task.experiment.computes() {
+            let _ = fs::remove_file(&task.path);
+        }
         let load_before = load_average();
         let (started, start) = (SystemTime::now(), Instant::now());
-        let status = self.boot(task, &raw)?;
+        let status = self.start(task, &raw)?;
         let seconds = start.elapsed().as_secs_f64();
         if let Some(signal) = interrupted(status) {
             bail!("interrupted by signal {signal}; the points that are measured stay");
@@ -246,9 +266,31 @@ impl Options {
         })
     }
 
-    /// Boots a guest and has it measure `task`, with the record in `raw`.
-    fn boot(&self, task: &Task, raw: &Path) -> Result<ExitStatus> {
-        let guest = &task.asked.guest;
+    /// Has `task` measured in a guest, or computed here, with the record in `raw`.
+    fn start(&self, task: &Task, raw: &Path) -> Result<ExitStatus> {
+        let mut command = match &task.asked.guest {
+            Some(guest) => self.in_guest(task, guest),
+            None => Command::new(&self.program),
+        };
+        command.args(&task.asked.arguments);
+        command.arg("--json").arg(raw);
+        // SAFETY: one system call, without memory of its own.
+        unsafe {
+            command.pre_exec(|| {
+                // The guest ends when this process does, whatever ended it.
+                match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) {
+                    -1 => Err(io::Error::last_os_error()),
+                    _ => Ok(()),
+                }
+            });
+        }
+        command
+            .status()
+            .with_context(|| format!("cannot run {}", command.get_program().to_string_lossy()))
+    }
+
+    /// What boots a guest for `task` and runs `asyncfork` there.
+    fn in_guest(&self, task: &Task, guest: &Guest) -> Command {
         let mut command = Command::new(&self.vm);
         command.args(["-k", &self.kernel, "-m", &guest.memory]);
         command.args(["-c", &guest.cpus.to_string()]);
@@ -266,33 +308,16 @@ impl Options {
             words.extend(env::var(name).map(|value| format!("{name}={value}")));
         }
         words.push(self.program.display().to_string());
-        words.extend(task.asked.arguments.iter().cloned());
-        words.extend(["--json".into(), raw.display().to_string()]);
         command.arg("--").args(words);
-        // SAFETY: one system call, without memory of its own.
-        unsafe {
-            command.pre_exec(|| {
-                // The guest ends when this process does, whatever ended it.
-                match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) {
-                    -1 => Err(io::Error::last_os_error()),
-                    _ => Ok(()),
-                }
-            });
-        }
         command
-            .status()
-            .with_context(|| format!("cannot run {}", self.vm.display()))
     }
 
-    /// Puts what there is of an experiment into one file, and says what it comes to.
-    fn gather(&self, experiment: &Experiment) -> Result<()> {
+    /// Puts what there is of an experiment into one file, and says which, if there is anything.
+    fn gather(&self, experiment: &Experiment) -> Result<Option<PathBuf>> {
         let tasks = self.tasks(experiment);
-        let points: Vec<Done> = tasks
-            .iter()
-            .filter_map(|task| Done::read(&task.path, &task.asked))
-            .collect();
+        let points: Vec<Done> = tasks.iter().filter_map(Task::done).collect();
         if points.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         let record = Record {
             benchmark: Record::NAME.into(),
@@ -303,25 +328,47 @@ impl Options {
             missing: tasks.len() - points.len(),
             points,
         };
-        let path = self.output.join(format!("{}.json", experiment.name));
+        let path = self.result(&experiment.name);
         JsonFile::create(&path)?.write(&record)?;
-        let text = bench_report::text(&serde_json::to_value(&record)?)?;
-        report::print(&format!("\n{text}in {}\n", path.display()))
+        Ok(Some(path))
+    }
+
+    /// Has the results be there from which `task` computes, as far as they were measured.
+    fn gather_for(&self, task: &Task, experiments: &[Experiment]) -> Result<()> {
+        let needs = |experiment: &&Experiment| task.experiment.from.contains(&experiment.name);
+        for experiment in experiments.iter().filter(needs) {
+            self.gather(experiment)?;
+        }
+        Ok(())
+    }
+
+    /// Where all of an experiment is.
+    fn result(&self, name: &str) -> PathBuf {
+        self.output.join(format!("{name}.json"))
     }
 }
 
 impl Task<'_> {
+    /// What was measured already.
+    fn done(&self) -> Option<Done> {
+        Done::read(&self.path, &self.asked)
+    }
+
     fn name(&self) -> String {
         format!("{}-{}", self.experiment.name, self.point.name)
     }
 
     fn line(&self) -> String {
+        let guest = self.asked.guest.as_ref();
         format!(
-            "{} {}: {}, in {}",
+            "{} {}: {}, {}",
             self.experiment.name,
             self.point.name,
             self.asked.arguments.join(" "),
-            self.asked.guest.memory
+            guest.map_or("computed here".into(), |guest| format!(
+                "in {}",
+                guest.memory
+            ))
         )
     }
 }

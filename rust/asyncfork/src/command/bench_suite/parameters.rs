@@ -28,6 +28,9 @@ pub struct Experiment {
     pub note: Option<String>,
     /// What `asyncfork` is asked for at each point
     pub command: String,
+    /// It measures nothing, but computes on this machine: from the results of these experiments
+    #[serde(default)]
+    pub from: Vec<String>,
     /// Added to that for the quick points
     #[serde(default)]
     quick: String,
@@ -47,7 +50,7 @@ pub struct Point {
     /// Added to the command
     arguments: String,
     /// Of the guest: `2G`, `512M`
-    memory: String,
+    memory: Option<String>,
     swap: Option<String>,
     disk: Option<String>,
     /// How long it takes, on two CPUs under TCG
@@ -103,6 +106,7 @@ impl Experiment {
             if !names.insert(&point.name) {
                 bail!("there are two points {}", point.name);
             }
+            experiment.check_memory(point)?;
             if !(point.minutes > 0.0 && point.minutes.is_finite()) {
                 bail!("{}: minutes = {} is no time", point.name, point.minutes);
             }
@@ -111,6 +115,19 @@ impl Experiment {
             bail!("an experiment needs points, and a name of a-z, 0-9, - and _");
         }
         Ok(experiment)
+    }
+
+    fn check_memory(&self, point: &Point) -> Result<()> {
+        match (&point.memory, self.computes()) {
+            (None, false) => bail!("{}: a guest needs memory", point.name),
+            (Some(_), true) => bail!("{}: what is computed has no guest", point.name),
+            _ => Ok(()),
+        }
+    }
+
+    /// Has no guests.
+    pub fn computes(&self) -> bool {
+        !self.from.is_empty()
     }
 
     pub fn arguments(&self, point: &Point, quick: bool) -> Vec<String> {
@@ -122,14 +139,15 @@ impl Experiment {
             .collect()
     }
 
-    pub fn guest(&self, point: &Point) -> Guest {
-        Guest {
-            memory: point.memory.clone(),
+    /// None if it computes.
+    pub fn guest(&self, point: &Point) -> Option<Guest> {
+        Some(Guest {
+            memory: point.memory.clone()?,
             cpus: if self.icount { 1 } else { self.cpus },
             icount: self.icount,
             swap: point.swap.clone(),
             disk: point.disk.clone(),
-        }
+        })
     }
 }
 
@@ -173,7 +191,7 @@ mod tests {
             experiment.arguments(small, true).join(" "),
             "bench fork --runs 7 --mb 64 --runs 3"
         );
-        let guest = experiment.guest(large);
+        let guest = experiment.guest(large).unwrap();
         assert_eq!((guest.cpus, guest.memory.as_str()), (2, "6G"));
         assert_eq!((guest.swap.as_deref(), guest.disk), (Some("1G"), None));
     }
@@ -187,6 +205,12 @@ mod tests {
             ("swap =", "swop =", "line 7: unknown field `swop`"),
             ("title =", "titel =", "unknown field `titel`"),
             (", minutes = 0.5", "", "missing field `minutes`"),
+            ("memory = \"6G\", ", "", "large: a guest needs memory"),
+            (
+                "command =",
+                "from = ['b']\ncommand =",
+                "small: what is computed has no guest",
+            ),
         ] {
             let error = Experiment::parse("a", &TEXT.replace(from, to)).unwrap_err();
             let error = format!("{error:#}");
@@ -221,6 +245,7 @@ mod tests {
                 for quick in [false, true] {
                     let mut words = vec!["asyncfork".to_owned()];
                     words.extend(experiment.arguments(point, quick));
+                    words.extend(experiment.from.iter().map(|name| format!("{name}.json")));
                     let parsed = Arguments::try_parse_from(&words);
                     let parsed = parsed.unwrap_or_else(|error| panic!("{words:?}: {error}"));
                     let repeated = match parsed.command {

@@ -31,7 +31,8 @@ impl Record {
 pub struct Asked {
     /// Of `asyncfork`
     pub arguments: Vec<String>,
-    pub guest: Guest,
+    /// None if it was computed
+    pub guest: Option<Guest>,
     /// Hashes of the patches and of the kernel's configuration
     pub series: Option<String>,
     pub config: Option<String>,
@@ -81,13 +82,13 @@ mod tests {
             name: "small".into(),
             asked: Asked {
                 arguments: vec!["bench".into(), "fork".into()],
-                guest: Guest {
+                guest: Some(Guest {
                     memory: "1G".into(),
                     cpus: 2,
                     icount: false,
                     swap: None,
                     disk: None,
-                },
+                }),
                 series: Some("0123".into()),
                 config: None,
             },
@@ -112,7 +113,7 @@ mod tests {
         other.series = Some("4567".into());
         assert_eq!(Done::read(&path, &other), None);
         other = done.asked.clone();
-        other.guest.cpus = 4;
+        other.guest.as_mut().unwrap().cpus = 4;
         assert_eq!(Done::read(&path, &other), None);
         fs::write(&path, "{").unwrap();
         assert_eq!(Done::read(&path, &done.asked), None, "cut short");
