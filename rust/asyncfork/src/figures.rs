@@ -12,6 +12,8 @@ use std::fmt;
 use rand::Rng;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
+use serde::Deserialize;
+use serde::Serialize;
 
 use crate::command::Mode;
 use crate::report::median;
@@ -114,7 +116,7 @@ impl Measured {
 }
 
 /// A value with the interval in which it is.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {
     pub value: f64,
     pub low: f64,
@@ -203,7 +205,7 @@ fn middle(samples: &[f64]) -> f64 {
 }
 
 /// A straight line through samples at several sizes: the least squares of the medians.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Line {
     /// Per unit of size
     pub slope: Estimate,
@@ -229,6 +231,11 @@ impl Line {
             slope: Estimate::of(&groups, |groups| fit(groups).0),
             intercept: Estimate::of(&groups, |groups| fit(groups).1),
         })
+    }
+
+    /// What it comes to at `size`, by the slope and the intercept that are most likely.
+    pub fn at(&self, size: f64) -> f64 {
+        self.intercept.value + self.slope.value * size
     }
 }
 

@@ -7,6 +7,7 @@ mod figures;
 mod interrupt;
 mod machine;
 mod memory;
+mod paper;
 mod redis;
 mod report;
 

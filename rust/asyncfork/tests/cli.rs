@@ -369,8 +369,12 @@ impl Suite {
              echo $mem >>{}\n{script}\nexec \"$@\"\n",
             self.path("boots").display()
         );
-        self.write("vm", &script);
-        fs::set_permissions(self.path("vm"), fs::Permissions::from_mode(0o755)).unwrap();
+        self.program("vm", &script);
+    }
+
+    fn program(&self, name: &str, script: &str) {
+        self.write(name, script);
+        fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o755)).unwrap();
     }
 
     fn run(&self, more: &[&str]) -> Output {
@@ -475,6 +479,70 @@ fn a_suite_goes_on_after_a_failure_but_not_after_a_signal() {
     suite.boots();
     assert!(suite.run(&[]).status.success());
     assert_eq!(suite.boots(), "2G", "the other is there");
+}
+
+#[test]
+fn a_suite_computes_last_and_each_time() {
+    let _alone = alone();
+    let suite = Suite::new();
+    suite.write(
+        "experiments/c.toml",
+        "title = 'of the other'\n\
+         command = 'bench model'\n\
+         from = ['x']\n\
+         points = [{ name = 'all', arguments = '--repetitions 5', minutes = 1, quick = true }]\n",
+    );
+    // In place of the model, which takes both modes: any record, if its input is there.
+    suite.program(
+        "program",
+        &format!(
+            "#!/bin/sh\n\
+             asyncfork={}\n\
+             [ $2 = model ] || exec $asyncfork \"$@\"\n\
+             while [ $1 != --json ]; do input=$1; shift; done\n\
+             [ -s $input ] || exit 3\n\
+             exec $asyncfork bench fork --modes default --settle-ms 0 --runs 1 --mb 2 \"$@\"\n",
+            env!("CARGO_BIN_EXE_asyncfork")
+        ),
+    );
+    let program = suite.path("program");
+    let program = ["--program", program.to_str().unwrap()];
+    let output = suite.run(&program);
+    assert!(output.status.success(), "{output:?}");
+    let text = stdout(&output);
+    assert!(text.contains("point 3 of 3: c all: bench model"), "{text}");
+    assert!(text.contains("computed here"), "{text}");
+    assert_eq!(suite.boots(), "1G 2G", "none for what is computed");
+    let computed = fs::read(suite.path("out/c.json")).unwrap();
+    let computed: serde_json::Value = serde_json::from_slice(&computed).unwrap();
+    assert_eq!(
+        computed["points"][0]["asked"]["guest"],
+        serde_json::Value::Null
+    );
+
+    let output = suite.run(&program);
+    assert!(stdout(&output).starts_with("1 of 3 points"), "{output:?}");
+    assert_eq!(suite.boots(), "");
+
+    // The model itself, which says what it lacks.
+    let output = suite.run(&["--only", "c"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(error.contains("required"), "{error}");
+    assert!(
+        stdout(&output).contains("FAILED c-all: no record"),
+        "{output:?}"
+    );
+}
+
+#[test]
+fn bench_model_names_what_it_cannot_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let absent = directory.path().join("a.json");
+    let absent = absent.to_str().unwrap();
+    let line = one_line(&run(&["bench", "model", absent, absent]), 1);
+    assert!(line.contains("cannot model from"), "{line}");
+    assert!(line.contains("No such file"), "{line}");
 }
 
 #[test]

@@ -70,30 +70,30 @@ pub struct Options {
 
 /// The JSON.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Record {
+pub struct Record {
     benchmark: String,
     machine: Machine,
-    mb: u64,
+    pub mb: u64,
     #[serde(default)]
-    pages: Pages,
+    pub pages: Pages,
     settle_ms: u64,
-    runs: Vec<Run>,
+    pub runs: Vec<Run>,
 }
 
 /// One run of one mode: two forks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Run {
-    mode: Mode,
+pub struct Run {
+    pub mode: Mode,
     /// The first fork: clone3(), in the parent
-    call_ns: u64,
+    pub call_ns: u64,
     /// From the start of that call to the child's first instruction
-    child_ns: u64,
+    pub child_ns: u64,
     /// The second fork: clone3(), in the parent
     write_call_ns: u64,
     /// Each write of the parent after the second fork: one byte per 2 MiB, in order of address
-    writes_ns: Vec<u64>,
+    pub writes_ns: Vec<u64>,
     /// The kernel's counters over both forks
-    counters: Option<Counters>,
+    pub counters: Option<Counters>,
 }
 
 /// How long the writes of `runs` took.

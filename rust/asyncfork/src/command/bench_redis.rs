@@ -46,8 +46,8 @@ use crate::report::Output;
 use check::Check;
 use clients::Clients;
 use record::Parameters;
-use record::Record;
-use record::Save;
+pub use record::Record;
+pub use record::Save;
 use record::Summary;
 
 /// The clients run this long before anything is measured.

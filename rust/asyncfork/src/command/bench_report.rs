@@ -4,7 +4,6 @@
 //! intervals.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -17,6 +16,7 @@ use serde_json::Value;
 use super::Mode;
 use super::bench_fork;
 use super::bench_insn;
+use super::bench_model;
 use super::bench_redis;
 use super::bench_spawn;
 use super::bench_suite;
@@ -60,8 +60,8 @@ pub struct CompareOptions {
 impl ReportOptions {
     pub fn execute(self) -> Result<ExitCode> {
         for path in &self.records {
-            let text =
-                text(&read(path)?).with_context(|| format!("cannot read {}", path.display()))?;
+            let text = text(&report::read(path)?)
+                .with_context(|| format!("cannot read {}", path.display()))?;
             report::print(&format!("{text}in {}\n", path.display()))?;
         }
         Ok(ExitCode::SUCCESS)
@@ -71,7 +71,7 @@ impl ReportOptions {
 impl CompareOptions {
     pub fn execute(self) -> Result<ExitCode> {
         let record = |path: &Path| {
-            read(path)
+            report::read(path)
                 .and_then(|value| Points::of(&value))
                 .with_context(|| format!("cannot compare {}", path.display()))
         };
@@ -87,10 +87,6 @@ impl CompareOptions {
             false => ExitCode::FAILURE,
         })
     }
-}
-
-fn read(path: &Path) -> Result<Value> {
-    Ok(serde_json::from_str(&fs::read_to_string(path)?)?)
 }
 
 /// The figures of one record of a benchmark.
@@ -114,24 +110,19 @@ struct Points {
 
 impl Points {
     fn of(value: &Value) -> Result<Self> {
-        let machine = |record: &Value| -> Result<Machine> {
-            Ok(serde_json::from_value(record["machine"].clone())?)
-        };
         if value["benchmark"] != bench_suite::Record::NAME {
-            let measured = measured(value)?;
-            return Ok(Self {
-                title: format!("{}, {} MiB", measured.of, measured.mb),
-                machines: vec![machine(value)?],
-                points: vec![("".into(), measured)],
-                note: None,
-            });
+            return Self::of_record("", value);
         }
         let record: bench_suite::Record = serde_json::from_value(value.clone())?;
         let (mut machines, mut points) = (Vec::new(), Vec::new());
+        let mut notes: Vec<String> = Vec::new();
         for point in &record.points {
-            machines.push(machine(&point.record)?);
-            points.push((point.name.clone(), measured(&point.record)?));
+            let of_point = Self::of_record(&point.name, &point.record)?;
+            machines.extend(of_point.machines);
+            points.extend(of_point.points);
+            notes.extend(of_point.note);
         }
+        notes.extend(record.note);
         let mut title = format!("{}: {}", record.experiment, record.title);
         if record.quick {
             title += " (quick)";
@@ -149,7 +140,28 @@ impl Points {
             title,
             machines,
             points,
-            note: record.note,
+            note: (!notes.is_empty()).then(|| notes.join("\n")),
+        })
+    }
+
+    /// Those of one benchmark at the point `name`. What a model says has names of its own, and no
+    /// machine that it was measured on.
+    fn of_record(name: &str, record: &Value) -> Result<Self> {
+        if record["benchmark"] == "model" {
+            let (points, text) = bench_model::measured(record.clone())?;
+            return Ok(Self {
+                title: "modelled, not measured".into(),
+                machines: vec![],
+                points,
+                note: Some(text),
+            });
+        }
+        let measured = measured(record)?;
+        Ok(Self {
+            title: format!("{}, {} MiB", measured.of, measured.mb),
+            machines: vec![serde_json::from_value(record["machine"].clone())?],
+            points: vec![(name.into(), measured)],
+            note: None,
         })
     }
 

@@ -4,10 +4,13 @@
 
 pub mod bench_fork;
 pub mod bench_insn;
+pub mod bench_model;
 pub mod bench_redis;
 pub mod bench_report;
 pub mod bench_spawn;
 pub mod bench_suite;
+#[cfg(test)]
+mod examples;
 pub mod plot;
 pub mod probe;
 mod repeat;
@@ -45,6 +48,7 @@ pub enum Bench {
     Redis(bench_redis::Options),
     Insn(bench_insn::Options),
     Spawn(bench_spawn::Options),
+    Model(bench_model::Options),
     Suite(bench_suite::Options),
     Report(bench_report::ReportOptions),
     Compare(bench_report::CompareOptions),
@@ -60,6 +64,7 @@ impl Command {
             Self::Bench(Bench::Redis(options)) => options.execute(),
             Self::Bench(Bench::Insn(options)) => options.execute(),
             Self::Bench(Bench::Spawn(options)) => options.execute(),
+            Self::Bench(Bench::Model(options)) => options.execute(),
             Self::Bench(Bench::Suite(options)) => options.execute(),
             Self::Bench(Bench::Report(options)) => options.execute(),
             Self::Bench(Bench::Compare(options)) => options.execute(),

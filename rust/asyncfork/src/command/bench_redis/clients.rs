@@ -74,13 +74,13 @@ pub struct Parameters {
     #[serde(default = "one")]
     threads: u16,
     /// Requests per second; 0 is a closed loop
-    rate: u32,
+    pub rate: u32,
     /// What of the capacity was asked for
     #[serde(default)]
-    rate_percent: Option<f64>,
+    pub rate_percent: Option<f64>,
     /// The capacity, if it was measured
     #[serde(default)]
-    capacity_per_second: Option<f64>,
+    pub capacity_per_second: Option<f64>,
     #[serde(default = "one")]
     pipeline: u16,
     #[serde(default)]

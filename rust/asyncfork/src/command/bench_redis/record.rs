@@ -124,7 +124,7 @@ impl Save {
     }
 
     /// 0 if the kernel counts nothing.
-    fn counted(&self, counter: &str) -> f64 {
+    pub fn counted(&self, counter: &str) -> f64 {
         let counters = self.counters.as_ref();
         counters.map_or(0.0, |counters| counters.get(counter) as f64)
     }

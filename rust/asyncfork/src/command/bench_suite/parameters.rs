@@ -252,6 +252,7 @@ mod tests {
                         Command::Bench(Bench::Fork(options)) => options.repeat.runs,
                         Command::Bench(Bench::Spawn(options)) => options.repeat.runs,
                         Command::Bench(Bench::Redis(options)) => options.saves,
+                        Command::Bench(Bench::Model(options)) => options.repetitions as u32,
                         Command::Bench(Bench::Insn(_)) => bench_insn::ROUNDS,
                         _ => panic!("{words:?} is no measurement"),
                     };

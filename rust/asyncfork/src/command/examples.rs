@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Experiments as they would be if everything took exactly what a formula says. Nothing of this was
+//! measured; it is for tests alone.
+
+use serde_json::Value;
+use serde_json::json;
+
+use super::Mode;
+use super::bench_suite;
+use crate::machine::Machine;
+use crate::report::Latencies;
+
+pub const SERIES: &str = "0123456789ab";
+const MODES: [Mode; 2] = [Mode::Default, Mode::Async];
+
+/// Requests per second of the open loops, and what the server can do.
+pub const RATE: f64 = 200.0;
+pub const CAPACITY: f64 = 400.0;
+/// Of a request without a snapshot, from due to answered
+pub const REQUEST_NS: f64 = 3e6;
+
+/// What a call takes.
+pub fn call_ns(mode: Mode, mb: u64) -> f64 {
+    let gib = mb as f64 / 1024.0;
+    match mode {
+        Mode::Default => 1e6 + 40e6 * gib,
+        Mode::Async => 1e6 + 0.05e6 * gib,
+    }
+}
+
+/// From the begin of a snapshot until it is complete.
+pub fn window_ns(mb: u64) -> f64 {
+    4e9 * mb as f64 / 1024.0
+}
+
+/// What each request that is due in a window takes: those behind the call wait for it, each less
+/// than the one before.
+pub fn inside_ns(mode: Mode, mb: u64) -> impl Iterator<Item = f64> {
+    let catch_up = 1e9 / RATE - 1e9 / CAPACITY;
+    let requests = (RATE * window_ns(mb) / 1e9) as u64;
+    (0..requests).map(move |i| REQUEST_NS + (call_ns(mode, mb) - i as f64 * catch_up).max(0.0))
+}
+
+fn latencies(ns: impl IntoIterator<Item = f64>) -> Value {
+    let mut latencies = Latencies::default();
+    ns.into_iter().for_each(|ns| latencies.record(ns as u64));
+    json!(latencies)
+}
+
+fn machine() -> Machine {
+    Machine {
+        series: Some(SERIES.into()),
+        ..Machine::read(Some("test".into()))
+    }
+}
+
+fn counters(range_push: u64) -> Value {
+    json!({"range_copy": 100, "range_push": range_push})
+}
+
+/// Five repetitions in each mode.
+fn repeated(one: impl Fn(Mode) -> Value) -> Vec<Value> {
+    (0..5).flat_map(|_| MODES.map(&one)).collect()
+}
+
+fn fork(pages: &str, mb: u64) -> Value {
+    let run = |mode| {
+        let (write_ns, pushes) = match mode {
+            Mode::Default => (10_000, 0),
+            Mode::Async => (80_000, 20),
+        };
+        json!({
+            "mode": mode,
+            "call_ns": call_ns(mode, mb) as u64,
+            "child_ns": (call_ns(Mode::Default, mb) * 1.1) as u64,
+            "write_call_ns": 1,
+            "writes_ns": vec![write_ns; 20],
+            "counters": counters(pushes),
+        })
+    };
+    json!({
+        "benchmark": "fork",
+        "machine": machine(),
+        "mb": mb,
+        "pages": pages,
+        "settle_ms": 0,
+        "runs": repeated(run),
+    })
+}
+
+/// At 50 % of the capacity, or so many `percent` by name.
+pub fn redis(mb: u64, percent: f64, clients: u16) -> Value {
+    let save = |mode| {
+        json!({
+            "mode": mode,
+            "fork_us": (call_ns(mode, mb) / 1e3) as u64,
+            "reply_us": 1,
+            "snapshot_seconds": window_ns(mb) / 1e9,
+            "server_save_seconds": 1,
+            "cow_bytes": if mode == Mode::Default { 0 } else { 1 << 22 },
+            "inside": latencies(inside_ns(mode, mb)),
+            "outside": latencies([REQUEST_NS]),
+            "outside_seconds": 1.0,
+            "data_ranges": mb / 2,
+            "counters": counters(if mode == Mode::Default { 0 } else { 50 }),
+            "cuts": [],
+            "difference": null,
+            "check_seconds": 1.0,
+        })
+    };
+    json!({
+        "benchmark": "redis",
+        "machine": machine(),
+        "server": "none",
+        "parameters": {
+            "mb": mb,
+            "saves": 5,
+            "modes": MODES,
+            "quiet_seconds": 1.0,
+            "compress": false,
+            "clients": clients,
+            "rate": RATE as u32,
+            "rate_percent": percent,
+            "capacity_per_second": CAPACITY,
+            "value_size": 1000,
+        },
+        "keys": 1,
+        "used_memory_bytes": mb << 20,
+        "fill_seconds": 1.0,
+        "saves": repeated(save),
+        "summary": {},
+    })
+}
+
+pub fn experiment(
+    name: &str,
+    points: impl IntoIterator<Item = (&'static str, Value)>,
+) -> bench_suite::Record {
+    let point = |(name, record)| bench_suite::Done {
+        name: String::from(name),
+        asked: bench_suite::Asked {
+            arguments: vec![],
+            guest: None,
+            series: Some(SERIES.into()),
+            config: None,
+        },
+        emulator: None,
+        started: 0,
+        seconds: 1.0,
+        load_before: vec![],
+        load_after: vec![],
+        record,
+    };
+    bench_suite::Record {
+        benchmark: bench_suite::Record::NAME.into(),
+        experiment: name.into(),
+        title: format!("example of {name}"),
+        note: None,
+        quick: false,
+        missing: 0,
+        points: points.into_iter().map(point).collect(),
+    }
+}
+
+/// Experiment a.
+pub fn calls() -> bench_suite::Record {
+    let of = |pages, mb| fork(pages, mb);
+    experiment(
+        "a",
+        [
+            ("written-64", of("written", 64)),
+            ("written-1024", of("written", 1024)),
+            ("written-8192", of("written", 8192)),
+            ("zero-1024", of("zero", 1024)),
+            ("zero-65536", of("zero", 65536)),
+        ],
+    )
+}
+
+/// Experiment b.
+pub fn requests() -> bench_suite::Record {
+    experiment(
+        "b",
+        [
+            ("1024-50", redis(1024, 50.0, 50)),
+            ("4096-50", redis(4096, 50.0, 50)),
+            ("8192-50", redis(8192, 50.0, 50)),
+            ("1024-70", redis(1024, 70.0, 50)),
+        ],
+    )
+}
