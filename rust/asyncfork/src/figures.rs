@@ -146,6 +146,15 @@ impl Estimate {
         }
     }
 
+    /// A value of which no more is known.
+    pub fn exactly(value: f64) -> Self {
+        Self {
+            value,
+            low: value,
+            high: value,
+        }
+    }
+
     pub fn median(samples: &[f64]) -> Self {
         Self::of(&[samples], |groups| middle(&groups[0]))
     }
@@ -156,6 +165,15 @@ impl Estimate {
         to.iter()
             .all(|sample| *sample > 0.0)
             .then(|| Self::of(&[of, to], ratio))
+    }
+
+    /// With something done to all of it that keeps the order.
+    pub fn map(self, figure: impl Fn(f64) -> f64) -> Self {
+        Self {
+            value: figure(self.value),
+            low: figure(self.low),
+            high: figure(self.high),
+        }
     }
 
     pub fn show(self, figure: impl Fn(f64) -> String) -> String {

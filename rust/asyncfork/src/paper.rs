@@ -29,3 +29,8 @@ pub const PAPER: [Published; 3] = [
         p99_ns: Some([991.9e6, 1.5e6]),
     },
 ];
+
+/// What the paper has at this size.
+pub fn at(mb: u64) -> Option<&'static Published> {
+    PAPER.iter().find(|published| published.gib << 10 == mb)
+}

@@ -30,6 +30,7 @@ use crate::report::JsonFile;
 use inputs::Experiment;
 use inputs::Pauses;
 use inputs::Point;
+pub use record::Figures;
 pub use record::Record;
 use record::Row;
 use record::Validated;

@@ -249,7 +249,7 @@ pub fn chart(value: &Value, name: Option<&str>) -> Result<Chart> {
             let Some(samples) = point.samples(figure, mode) else {
                 continue;
             };
-            let at = (point.mb, Estimate::median(samples));
+            let at = (point.mb as f64, Estimate::median(samples));
             match lines
                 .iter_mut()
                 .find(|line| line.of == point.of && line.mode == mode)
@@ -258,23 +258,29 @@ pub fn chart(value: &Value, name: Option<&str>) -> Result<Chart> {
                 None => lines.push(lines::Line {
                     of: point.of.clone(),
                     mode,
+                    modelled: false,
                     points: vec![at],
                 }),
             }
         }
     }
     for line in &mut lines {
-        line.points.sort_by_key(|(mb, _)| *mb);
+        line.points.sort_by(|(a, _), (b, _)| a.total_cmp(b));
         line.points.dedup_by_key(|(mb, _)| *mb);
     }
     lines.retain(|line| line.points.len() > 1);
     if lines.is_empty() {
         bail!("it was measured at one size only");
     }
+    let mut title = value["title"].as_str().unwrap_or_default().to_owned();
+    if value["quick"] == true {
+        title += " (quick)";
+    }
     Ok(Chart {
-        title: value["title"].as_str().unwrap_or_default().to_owned(),
+        title,
         figure: figure.to_owned(),
         unit: points.points[0].1.unit(figure),
+        axis: lines::Axis::Size,
         lines,
     })
 }

@@ -89,6 +89,21 @@ fn fork(pages: &str, mb: u64) -> Value {
     })
 }
 
+fn spawn(mb: u64) -> Value {
+    let run = |mode| {
+        let ns = call_ns(mode, mb) as u64;
+        let times = json!({"call_ns": ns, "gone_ns": 2 * ns, "ended_ns": 3 * ns});
+        json!({"mode": mode, "exit": times, "exec": times, "counters": null})
+    };
+    json!({
+        "benchmark": "spawn",
+        "machine": machine(),
+        "mb": mb,
+        "settle_ms": 0,
+        "runs": repeated(run),
+    })
+}
+
 /// At 50 % of the capacity, or so many `percent` by name.
 pub fn redis(mb: u64, percent: f64, clients: u16) -> Value {
     let save = |mode| {
@@ -189,4 +204,33 @@ pub fn requests() -> bench_suite::Record {
             ("1024-70", redis(1024, 70.0, 50)),
         ],
     )
+}
+
+/// Experiment g.
+pub fn patterns() -> bench_suite::Record {
+    experiment(
+        "g",
+        [
+            ("uniform", redis(64, 50.0, 50)),
+            ("zipfian", redis(64, 50.0, 50)),
+        ],
+    )
+}
+
+/// Experiment i.
+pub fn rates() -> bench_suite::Record {
+    experiment(
+        "i",
+        [
+            ("rate-30", redis(64, 30.0, 50)),
+            ("rate-50", redis(64, 50.0, 50)),
+            ("rate-90", redis(64, 90.0, 50)),
+            ("clients-10", redis(64, 50.0, 10)),
+        ],
+    )
+}
+
+/// Experiment k.
+pub fn spawns() -> bench_suite::Record {
+    experiment("k", [("256", spawn(256)), ("1024", spawn(1024))])
 }

@@ -11,6 +11,7 @@ use super::inputs::Source;
 use super::window::Outcome;
 use super::window::Window;
 use crate::command::Mode;
+use crate::figures::Estimate;
 use crate::figures::Figure;
 use crate::figures::Measured;
 use crate::figures::Unit;
@@ -73,6 +74,12 @@ pub struct Errors {
     pub p99: f64,
     pub p999: f64,
     pub max: f64,
+}
+
+/// What is drawn, with intervals where there are any.
+pub struct Figures {
+    pub p99: Estimate,
+    pub max: Estimate,
 }
 
 impl Row {
@@ -202,6 +209,49 @@ impl Record {
         let sources: String = self.from.iter().map(|s| s.line() + "\n").collect();
         let (published, validated) = (self.beside_the_paper(), self.validated());
         format!("{sources}\n{published}\n{validated}")
+    }
+
+    /// The load of most points that were measured.
+    pub fn best_validated(&self) -> Option<&str> {
+        let points = |pace: &str| {
+            let rows = self.validation.iter().map(|validated| &validated.row);
+            rows.filter(|row| row.pace == pace).count()
+        };
+        let paces = self.validation.iter().map(|v| v.row.pace.as_str());
+        paces.max_by_key(|pace| points(pace))
+    }
+
+    /// With the size in MiB.
+    pub fn measured_at(&self, pace: &str, mode: Mode) -> Vec<(u64, Figures)> {
+        let rows = self.validation.iter();
+        rows.filter(|v| v.row.pace == pace && v.row.mode == mode)
+            .map(|v| {
+                let figures = Figures {
+                    p99: Estimate::exactly(v.measured.p99_ns),
+                    max: Estimate::exactly(v.measured.max_ns),
+                };
+                (v.row.mb, figures)
+            })
+            .collect()
+    }
+
+    /// With the size in MiB; the predictions of what was measured among them.
+    pub fn modelled_at(&self, pace: &str, mode: Mode) -> Vec<(u64, Figures)> {
+        let of = |row: &Row, figure: fn(&Outcome) -> f64| {
+            let samples: Vec<f64> = row.outcomes.iter().map(figure).collect();
+            Estimate::median(&samples)
+        };
+        let predicted = self.validation.iter().filter(|v| v.is_prediction());
+        let rows = predicted.map(|v| &v.row).chain(&self.modelled);
+        rows.filter(|row| row.pace == pace && row.mode == mode)
+            .map(|row| {
+                let figures = Figures {
+                    p99: of(row, |outcome| outcome.p99_ns),
+                    max: of(row, |outcome| outcome.max_ns),
+                };
+                (row.mb, figures)
+            })
+            .collect()
     }
 
     fn validated(&self) -> String {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! One figure of an experiment, against the size.
+//! Figures of an experiment, against the size or another parameter.
 
 use std::path::Path;
 
@@ -8,13 +8,13 @@ use anyhow::Result;
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
-use plotters::style::text_anchor::Pos;
 use plotters::style::text_anchor::VPos;
 
 use super::FONT;
 use super::INK;
-use super::SIZE;
 use super::colour;
+use super::style;
+use super::ticks;
 use crate::command::Mode;
 use crate::figures::Estimate;
 use crate::figures::Unit;
@@ -23,21 +23,55 @@ pub struct Chart {
     pub title: String,
     pub figure: String,
     pub unit: Unit,
-    /// At least one, and each has at least two points
+    pub axis: Axis,
+    /// At least one
     pub lines: Vec<Line>,
+}
+
+/// What the points are against.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Axis {
+    /// MiB
+    Size,
+    /// Percent of the capacity
+    Rate,
+    Clients,
 }
 
 pub struct Line {
     /// What was measured: shown by the shape of the points
     pub of: String,
     pub mode: Mode,
-    /// MiB, in increasing order
-    pub points: Vec<(u64, Estimate)>,
+    /// Was not measured: shown by dashes
+    pub modelled: bool,
+    /// In increasing order, at least one
+    pub points: Vec<(f64, Estimate)>,
 }
 
 /// Half the size of a point, in pixels.
 const POINT: i32 = 4;
 const LEGEND: i32 = 18;
+const WIDTH: u32 = 880;
+/// Without the legend.
+const PLOT_HEIGHT: u32 = 440;
+
+impl Axis {
+    fn title(self) -> &'static str {
+        match self {
+            Self::Size => "size (logarithmic)",
+            Self::Rate => "rate, in percent of the capacity (logarithmic)",
+            Self::Clients => "clients (logarithmic)",
+        }
+    }
+
+    fn show(self, value: f64) -> String {
+        match self {
+            Self::Size => size(value),
+            Self::Rate => format!("{value:.0} %"),
+            Self::Clients => format!("{value:.0}"),
+        }
+    }
+}
 
 impl Chart {
     /// What was measured, each once.
@@ -50,27 +84,44 @@ impl Chart {
         }
         kinds
     }
+
+    /// What is named on the axis: the powers of two among sizes, otherwise each value.
+    fn columns(&self) -> Vec<f64> {
+        let (left, right) = self.extent(|(x, _)| *x);
+        if self.axis == Axis::Size {
+            let powers = (0..40).map(|power| f64::from(power).exp2());
+            return powers.filter(|mb| (left..=right).contains(mb)).collect();
+        }
+        let points = self.lines.iter().flat_map(|line| &line.points);
+        let mut values: Vec<f64> = points.map(|(x, _)| *x).collect();
+        values.sort_by(f64::total_cmp);
+        values.dedup();
+        values
+    }
+
+    fn extent(&self, value: impl Fn(&(f64, Estimate)) -> f64) -> (f64, f64) {
+        let points = self.lines.iter().flat_map(|line| &line.points);
+        points
+            .map(value)
+            .fold((f64::INFINITY, 0.0), |(low, high), value| {
+                (value.min(low), value.max(high))
+            })
+    }
 }
 
 pub fn draw(chart: &Chart, caption: &str, output: &Path) -> Result<()> {
-    let points = || chart.lines.iter().flat_map(|line| &line.points);
-    let extent = |values: &dyn Fn(&(u64, Estimate)) -> f64| {
-        points()
-            .map(values)
-            .fold((f64::INFINITY, 0.0), |(a, b): (f64, f64), value| {
-                (a.min(value), b.max(value))
-            })
-    };
-    let (left, right) = extent(&|(mb, _)| *mb as f64);
+    let (left, right) = chart.extent(|(x, _)| *x);
     // An interval may reach below what a logarithmic axis can show.
-    let (bottom, _) = extent(&|(_, estimate)| estimate.value);
-    let floor = bottom / 2.0;
-    let (lowest, _) = extent(&|(_, estimate)| estimate.low.max(floor));
-    let (_, highest) = extent(&|(_, estimate)| estimate.high);
+    let floor = chart.extent(|(_, estimate)| estimate.value).0 / 2.0;
+    let (lowest, _) = chart.extent(|(_, estimate)| estimate.low.max(floor));
+    let (_, highest) = chart.extent(|(_, estimate)| estimate.high);
     anyhow::ensure!(lowest.is_finite() && lowest > 0.0, "nothing was measured");
 
+    let (across, up) = (left / 1.3..right * 1.3, lowest / 1.5..highest * 1.5);
+    let rows = ticks(&up);
     let kinds = chart.kinds();
-    let area = SVGBackend::new(output, SIZE).into_drawing_area();
+    let height = PLOT_HEIGHT + LEGEND as u32 * kinds.len() as u32;
+    let area = SVGBackend::new(output, (WIDTH, height)).into_drawing_area();
     let mut context = ChartBuilder::on(&area)
         .caption(
             format!("{}: {}", chart.title, chart.figure),
@@ -82,38 +133,41 @@ pub fn draw(chart: &Chart, caption: &str, output: &Path) -> Result<()> {
         .x_label_area_size(42)
         .y_label_area_size(84)
         .build_cartesian_2d(
-            (left / 1.3..right * 1.3).log_scale().base(2.0),
-            (lowest / 1.5..highest * 1.5).log_scale().base(10.0),
+            across.log_scale().with_key_points(chart.columns()),
+            up.log_scale().with_key_points(rows),
         )?;
     context
         .configure_mesh()
         .axis_style(INK)
         .bold_line_style(INK.mix(0.3))
         .light_line_style(TRANSPARENT)
-        .x_desc("size (logarithmic)")
+        .x_desc(chart.axis.title())
         .y_desc("median, 95 % interval (logarithmic)")
-        .x_label_formatter(&|mb| size(*mb))
+        .x_label_formatter(&|x| chart.axis.show(*x))
         .y_label_formatter(&|value| chart.unit.show(*value))
         .label_style((FONT, 13).into_font().color(&INK))
         .draw()?;
     for line in &chart.lines {
         let (colour, kind) = (colour(line.mode), kind_of(&kinds, line));
-        let at = |(mb, estimate): &(u64, Estimate)| (*mb as f64, estimate.value);
-        context.draw_series(LineSeries::new(
-            line.points.iter().map(at),
-            colour.stroke_width(2),
-        ))?;
+        let at = |(x, estimate): &(f64, Estimate)| (*x, estimate.value);
+        let (points, stroke) = (line.points.iter().map(at), colour.stroke_width(2));
+        match line.modelled {
+            true => context.draw_series(DashedLineSeries::new(points, 6, 4, stroke))?,
+            false => context.draw_series(LineSeries::new(points, stroke))?,
+        };
         for point in &line.points {
-            let (x, estimate) = (point.0 as f64, point.1);
+            let (x, estimate) = *point;
             let low = estimate.low.max(floor);
-            context.draw_series([ErrorBar::new_vertical(
-                x,
-                low,
-                estimate.value,
-                estimate.high,
-                colour.stroke_width(1),
-                2 * POINT as u32,
-            )])?;
+            if low < estimate.high {
+                context.draw_series([ErrorBar::new_vertical(
+                    x,
+                    low,
+                    estimate.value,
+                    estimate.high,
+                    colour.stroke_width(1),
+                    2 * POINT as u32,
+                )])?;
+            }
             context.draw_series([EmptyElement::at(at(point)) + shape(kind, (0, 0), colour)])?;
         }
     }
@@ -126,7 +180,7 @@ fn kind_of(kinds: &[&str], line: &Line) -> usize {
     kinds.iter().position(|kind| *kind == line.of).unwrap_or(0)
 }
 
-/// A point: full and hollow squares and diamonds, in turn.
+/// A point: squares, diamonds and triangles, in turn.
 fn shape(kind: usize, (x, y): (i32, i32), colour: RGBColor) -> Polygon<(i32, i32)> {
     let p = POINT + 1;
     let corners = match kind % 3 {
@@ -148,7 +202,7 @@ fn shape(kind: usize, (x, y): (i32, i32), colour: RGBColor) -> Polygon<(i32, i32
 }
 
 /// 64 MiB, 1 GiB
-fn size(mb: f64) -> String {
+pub fn size(mb: f64) -> String {
     if mb < 1024.0 {
         format!("{mb:.0} MiB")
     } else {
@@ -163,20 +217,18 @@ fn legend(
     kinds: &[&str],
     caption: &str,
 ) -> Result<()> {
-    let (width, height) = (SIZE.0 as i32, SIZE.1 as i32);
-    let style = |size: i32, horizontal| {
-        let pos = Pos::new(horizontal, VPos::Center);
-        (FONT, size).into_font().color(&INK).pos(pos)
-    };
+    let (width, height) = area.dim_in_pixel();
+    let (width, height) = (width as i32, height as i32);
     for line in &chart.lines {
         let kind = kind_of(kinds, line);
-        let x = if line.mode == Mode::Default { 110 } else { 430 };
+        let x = if line.mode == Mode::Default { 110 } else { 480 };
         let y = height - 16 - LEGEND * (kinds.len() - kind) as i32 + LEGEND / 2;
         area.draw(&shape(kind, (x, y), colour(line.mode)))?;
         let text = format!("{} fork, {}", line.mode, line.of);
-        area.draw_text(&text, &style(13, HPos::Left), (x + 14, y))?;
+        area.draw_text(&text, &style(13, HPos::Left, VPos::Center), (x + 14, y))?;
     }
-    area.draw_text(caption, &style(11, HPos::Right), (width - 14, height - 10))?;
+    let at = (width - 14, height - 10);
+    area.draw_text(caption, &style(11, HPos::Right, VPos::Center), at)?;
     Ok(())
 }
 
@@ -187,15 +239,16 @@ mod tests {
     use super::*;
 
     fn line(mode: Mode, ns: f64) -> Line {
-        let estimate = |mb: u64| Estimate {
-            value: ns * mb as f64,
+        let estimate = |mb: f64| Estimate {
+            value: ns * mb,
             low: -1.0,
-            high: 1.1 * ns * mb as f64,
+            high: 1.1 * ns * mb,
         };
         Line {
             of: "written pages".into(),
             mode,
-            points: [64, 1024, 4096].map(|mb| (mb, estimate(mb))).to_vec(),
+            modelled: false,
+            points: [64.0, 1024.0, 4096.0].map(|mb| (mb, estimate(mb))).to_vec(),
         }
     }
 
@@ -207,6 +260,7 @@ mod tests {
             title: "one".into(),
             figure: "call".into(),
             unit: Unit::Time,
+            axis: Axis::Size,
             lines: vec![line(Mode::Default, 4e4), line(Mode::Async, 40.0)],
         };
         draw(&chart, "a.json", &file).unwrap();
