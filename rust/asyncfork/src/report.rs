@@ -73,6 +73,23 @@ pub fn table(rows: &[Vec<String>], alignment: &str) -> String {
     text
 }
 
+/// The same as a table of Markdown; the first row is its head.
+pub fn markdown(rows: &[Vec<String>], alignment: &str) -> String {
+    let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
+    let sides = alignment.chars().map(|side| match side {
+        '>' => "---:".to_owned(),
+        _ => ":---".to_owned(),
+    });
+    let sides: Vec<String> = sides.collect();
+    let mut lines = rows.iter().map(|row| {
+        let mut cells = row.clone();
+        cells.resize(sides.len(), String::new());
+        line(&cells)
+    });
+    let head = lines.next().unwrap_or_default();
+    head + &line(&sides) + &lines.collect::<String>()
+}
+
 /// Writes to standard output; a reader that has gone away is no error.
 pub fn print(text: &str) -> Result<()> {
     match io::stdout().write_all(text.as_bytes()) {
@@ -246,6 +263,13 @@ mod tests {
             vec!["b".into()],
         ];
         assert_eq!(table(&rows, "<>"), "a      1\nlong  23\nb\n");
+    }
+
+    #[test]
+    fn markdown_tables() {
+        let rows = [vec!["a".into(), "b".into()], vec!["c".into()]];
+        let expected = "| a | b |\n| :--- | ---: |\n| c |  |\n";
+        assert_eq!(markdown(&rows, "<>"), expected);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! intervals.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -20,6 +21,7 @@ use super::bench_model;
 use super::bench_redis;
 use super::bench_spawn;
 use super::bench_suite;
+use super::plot;
 use super::plot::lines;
 use super::plot::lines::Chart;
 use crate::figures::Estimate;
@@ -27,6 +29,7 @@ use crate::figures::Line;
 use crate::figures::Measured;
 use crate::figures::Verdict;
 use crate::machine::Machine;
+use crate::paper;
 use crate::report;
 use crate::report::table;
 
@@ -39,6 +42,15 @@ pub struct ReportOptions {
     /// What bench --json or bench suite has written
     #[arg(required = true)]
     records: Vec<PathBuf>,
+
+    /// The headlines only, as Markdown
+    #[arg(long)]
+    markdown: bool,
+
+    /// Put these into FILE, between its lines <!-- bench report: begin --> and
+    /// <!-- bench report: end -->
+    #[arg(long, value_name = "FILE")]
+    update: Option<PathBuf>,
 }
 
 /// Say for each figure of two records whether it differs
@@ -59,13 +71,28 @@ pub struct CompareOptions {
 
 impl ReportOptions {
     pub fn execute(self) -> Result<ExitCode> {
+        let mut tables = String::new();
         for path in &self.records {
-            let text = text(&report::read(path)?)
-                .with_context(|| format!("cannot read {}", path.display()))?;
-            report::print(&format!("{text}in {}\n", path.display()))?;
+            let (value, name) = (report::read(path), path.file_name().unwrap_or_default());
+            let text = value.and_then(|value| match self.markdown || self.update.is_some() {
+                true => markdown(&name.to_string_lossy(), &value),
+                false => Ok(format!("{}in {}\n", text(&value)?, path.display())),
+            });
+            tables += &text.with_context(|| format!("cannot read {}", path.display()))?;
+        }
+        match &self.update {
+            None => report::print(&tables)?,
+            Some(path) => update(path, &tables)
+                .with_context(|| format!("cannot update {}", path.display()))?,
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Puts `tables` into the file `path`.
+fn update(path: &Path, tables: &str) -> Result<()> {
+    let text = updated(&fs::read_to_string(path)?, tables)?;
+    Ok(fs::write(path, text)?)
 }
 
 impl CompareOptions {
@@ -201,6 +228,18 @@ impl Points {
         names
     }
 
+    /// The points of the largest size, of each thing that was measured at several: of the sizes that
+    /// the paper has too, if there are such.
+    fn largest(&self) -> Vec<&str> {
+        let mut kinds: BTreeMap<&str, (bool, u64, &str)> = BTreeMap::new();
+        for (name, point) in &self.points {
+            let this = (paper::at(point.mb).is_some(), point.mb, name.as_str());
+            let largest = kinds.entry(&point.of).or_insert(this);
+            *largest = this.max(*largest);
+        }
+        kinds.into_values().map(|(_, _, name)| name).collect()
+    }
+
     /// How the figure `name` grows with the size, for each thing that was measured at several.
     fn lines(&self, name: &str) -> Vec<String> {
         let mut kinds: BTreeMap<&str, Vec<&Measured>> = BTreeMap::new();
@@ -285,6 +324,33 @@ pub fn chart(value: &Value, name: Option<&str>) -> Result<Chart> {
     })
 }
 
+/// A figure by point: its name and the modes, then a row for each point.
+fn rows(points: &Points, name: &str) -> Vec<Vec<String>> {
+    let mut rows = vec![vec![name.to_owned()]];
+    rows[0].extend(MODES.map(|mode| mode.to_string()));
+    rows[0].extend(["async/default".into(), "change".into()]);
+    for (point, measured) in &points.points {
+        let samples = MODES.map(|mode| measured.samples(name, mode));
+        let unit = measured.unit(name);
+        let cell = |samples: Option<&[f64]>| match samples {
+            Some(samples) => Estimate::median(samples).show(|value| unit.show(value)),
+            None => "-".into(),
+        };
+        let mut row = vec![point.clone()];
+        row.extend(samples.map(cell));
+        let ratio = match samples {
+            [Some(default), Some(asynchronous)] => Estimate::ratio(asynchronous, default),
+            _ => None,
+        };
+        if let Some(ratio) = ratio {
+            row.push(ratio.show(|ratio| format!("{ratio:.3}")));
+            row.push(format!("{:+.1} %", (ratio.value - 1.0) * 100.0));
+        }
+        rows.push(row);
+    }
+    rows
+}
+
 /// Tables of everything in `value`.
 pub fn text(value: &Value) -> Result<String> {
     let points = Points::of(value)?;
@@ -294,27 +360,9 @@ pub fn text(value: &Value) -> Result<String> {
     }
     text += &format!("{INTERVALS}\n");
     for name in points.names() {
-        let mut rows = vec![vec![name.to_owned()]];
-        rows[0].extend(MODES.map(|mode| mode.to_string()));
-        rows[0].extend(["async/default".into(), "change".into()]);
-        for (point, measured) in &points.points {
-            let samples = MODES.map(|mode| measured.samples(name, mode));
-            let unit = measured.unit(name);
-            let cell = |samples: Option<&[f64]>| match samples {
-                Some(samples) => Estimate::median(samples).show(|value| unit.show(value)),
-                None => "-".into(),
-            };
-            let mut row = vec![format!("  {point}")];
-            row.extend(samples.map(cell));
-            let ratio = match samples {
-                [Some(default), Some(asynchronous)] => Estimate::ratio(asynchronous, default),
-                _ => None,
-            };
-            if let Some(ratio) = ratio {
-                row.push(ratio.show(|ratio| format!("{ratio:.3}")));
-                row.push(format!("{:+.1} %", (ratio.value - 1.0) * 100.0));
-            }
-            rows.push(row);
+        let mut rows = rows(&points, name);
+        for row in &mut rows[1..] {
+            row[0].insert_str(0, "  ");
         }
         text += &format!("\n{}", table(&rows, "<>>>>"));
         for line in points.lines(name) {
@@ -335,6 +383,75 @@ pub fn text(value: &Value) -> Result<String> {
         text += &format!("{note}\n");
     }
     Ok(text)
+}
+
+/// The figures that a README shows.
+const HEADLINES: [&str; 6] = [
+    "call",
+    "SET in the window: p99 of a save",
+    "SET in the window: max of a save",
+    "fork and exec: executed",
+    "p99 in the window, modelled",
+    "max in the window, modelled",
+];
+
+/// A table of the headlines in `value`, which is in the file `name`; empty if there are none. Of each
+/// load one size: the largest that the paper has too, or else the largest.
+fn markdown(name: &str, value: &Value) -> Result<String> {
+    let points = Points::of(value)?;
+    let mut table = vec![
+        [name, "default", "async", "change", "the paper"]
+            .map(str::to_owned)
+            .to_vec(),
+    ];
+    let shown = points.largest();
+    for headline in HEADLINES {
+        let rows = rows(&points, headline).into_iter().skip(1);
+        for (row, (_, measured)) in rows.zip(&points.points) {
+            let [point, default, asynchronous, _, change] = &row[..] else {
+                continue;
+            };
+            if !shown.contains(&point.as_str()) {
+                continue;
+            }
+            let published = paper::at(measured.mb).filter(|_| headline.contains("p99 "));
+            table.push(vec![
+                format!("{headline}: {point}"),
+                default.clone(),
+                asynchronous.clone(),
+                change.clone(),
+                published.map_or(String::new(), |p| format!("{:+.2} %", p.change_percent)),
+            ]);
+        }
+    }
+    if table.len() == 1 {
+        return Ok(String::new());
+    }
+    let title = points.title.lines().next().unwrap_or_default();
+    let source = plot::caption(name, value);
+    let table = report::markdown(&table, "<>>>>");
+    Ok(format!("\n{title} ({source}); {INTERVALS}:\n\n{table}"))
+}
+
+/// Where bench report puts what it has in another file.
+const BEGIN: &str = "<!-- bench report: begin -->\n";
+const END: &str = "<!-- bench report: end -->\n";
+
+/// `text` with `tables` between the two marks.
+///
+/// # Errors
+///
+/// That it has not got them.
+fn updated(text: &str, tables: &str) -> Result<String> {
+    let marks = || {
+        let (before, rest) = text.split_once(BEGIN)?;
+        Some((before, rest.split_once(END)?.1))
+    };
+    let (before, after) = marks().with_context(|| {
+        let [begin, end] = [BEGIN, END].map(str::trim_end);
+        format!("it has no lines {begin} and {end}")
+    })?;
+    Ok(format!("{before}{BEGIN}{tables}\n{END}{after}"))
 }
 
 /// What became of each figure that both have.
@@ -410,6 +527,7 @@ impl Compared {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::command::examples;
     use crate::figures::Figure;
     use crate::figures::Unit;
 
@@ -479,6 +597,53 @@ mod tests {
         };
         assert!(default.contains("default: 1.02 ms ["), "{default}");
         assert!(asynchronous.contains("async: 10.2 us ["), "{asynchronous}");
+    }
+
+    #[test]
+    fn readmes_have_the_headlines() {
+        let value = serde_json::to_value(examples::calls()).unwrap();
+        let tables = markdown("a.json", &value).unwrap();
+        let first = tables.trim_start().lines().next().unwrap();
+        let expected = "a: example of a (a.json, series 0123456789ab, test); medians";
+        assert!(first.starts_with(expected), "{tables}");
+        for line in [
+            "| a.json | default | async | change | the paper |",
+            "| :--- | ---: | ---: | ---: | ---: |",
+            "| call: written-8192 | 321 ms [321 ms, 321 ms] | 1.40 ms [1.40 ms, 1.40 ms] | \
+             -99.6 % |  |",
+        ] {
+            assert!(
+                tables.lines().any(|text| text == line),
+                "{line} is not in\n{tables}"
+            );
+        }
+        assert!(!tables.contains("child"), "no headline");
+        assert!(!tables.contains("written-1024"), "not the largest");
+
+        let old = format!("# Title\n{BEGIN}old\n{END}the rest\n");
+        let new = updated(&old, &tables).unwrap();
+        assert_eq!(new, format!("# Title\n{BEGIN}{tables}\n{END}the rest\n"));
+        assert_eq!(updated(&new, &tables).unwrap(), new);
+        for (text, missing) in [("", BEGIN), (BEGIN, END), (END, BEGIN)] {
+            let error = updated(text, &tables).unwrap_err().to_string();
+            assert!(error.contains(missing.trim_end()), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_modelled_is_a_headline_that_says_so() {
+        let record = bench_model::tests::example();
+        let tables = markdown("c.json", &serde_json::to_value(record).unwrap()).unwrap();
+        assert!(tables.contains("modelled, not measured (c.json, series 0123456789ab, test)"));
+        let rows: Vec<&str> = tables.lines().filter(|line| line.contains("GiB")).collect();
+        assert_eq!(rows.len(), 4, "two figures of two loads: {tables}");
+        for row in rows {
+            assert!(
+                row.contains("in the window, modelled: modelled 64 GiB"),
+                "{row}"
+            );
+            assert_eq!(row.contains("-99.84 %"), row.contains("p99"), "{row}");
+        }
     }
 
     #[test]
