@@ -5,6 +5,7 @@
 use std::fs;
 use std::fs::Permissions;
 use std::io;
+use std::io::BufReader;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use anyhow::Result;
+use flate2::read::GzDecoder;
 use hdrhistogram::Histogram;
 use serde::Deserialize;
 use serde::Serialize;
@@ -98,9 +100,18 @@ pub fn print(text: &str) -> Result<()> {
     }
 }
 
-/// What is in a JSON file.
+/// What is in a JSON file, which may be compressed by gzip.
 pub fn read(path: &Path) -> Result<serde_json::Value> {
-    Ok(serde_json::from_str(&fs::read_to_string(path)?)?)
+    /// How such a file begins
+    const GZIP: &[u8] = b"\x1f\x8b";
+
+    let bytes = fs::read(path)?;
+    match bytes.starts_with(GZIP) {
+        true => Ok(serde_json::from_reader(BufReader::new(GzDecoder::new(
+            &bytes[..],
+        )))?),
+        false => Ok(serde_json::from_slice(&bytes)?),
+    }
 }
 
 /// A JSON file to be: appears under its name whole or not at all.
@@ -236,6 +247,9 @@ impl TryFrom<Buckets> for Latencies {
 
 #[cfg(test)]
 mod tests {
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+
     use super::*;
 
     #[test]
@@ -289,6 +303,21 @@ mod tests {
             back.max().abs_diff(2_000_000_000) < 2_000_000,
             "three digits"
         );
+    }
+
+    #[test]
+    fn json_may_be_compressed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.json.gz");
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+        encoder.write_all(b"[1, 2]").unwrap();
+        let bytes = encoder.finish().unwrap();
+        fs::write(&path, &bytes).unwrap();
+        assert_eq!(read(&path).unwrap(), serde_json::json!([1, 2]));
+        fs::write(&path, "[1, 2]").unwrap();
+        assert_eq!(read(&path).unwrap(), serde_json::json!([1, 2]));
+        fs::write(&path, &bytes[..bytes.len() - 9]).unwrap();
+        assert!(read(&path).is_err(), "cut short");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -67,15 +68,17 @@ pub fn draw(directory: &Path, output: &Path) -> Result<ExitCode> {
     fs::create_dir_all(output).with_context(|| format!("cannot make {}", output.display()))?;
     let (mut drawn, mut failed) = (0, false);
     for (name, experiment, plot) in PLOTS {
-        let from = directory.join(format!("{experiment}.json"));
         let to = output.join(format!("{name}.svg"));
-        let outcome = match from.exists() {
-            true => one(&from, &to, plot).with_context(|| from.display().to_string()),
-            false => Ok(Some(format!("{} is missing", from.display()))),
+        let outcome = match result(directory, experiment) {
+            Some(from) => one(&from, &to, plot).with_context(|| from.display().to_string()),
+            None => {
+                let path = directory.join(format!("{experiment}.json"));
+                Ok(Some(format!("{} is missing", path.display())))
+            }
         };
         match outcome {
             Ok(None) => {
-                println!("{}: from {}", to.display(), from.display());
+                println!("{}: drawn", to.display());
                 drawn += 1;
             }
             Ok(Some(reason)) => println!("{}: not drawn: {reason}", to.display()),
@@ -89,6 +92,16 @@ pub fn draw(directory: &Path, output: &Path) -> Result<ExitCode> {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     })
+}
+
+/// The file of an experiment, compressed or not.
+fn result(directory: &Path, experiment: &str) -> Option<PathBuf> {
+    let names = [
+        format!("{experiment}.json"),
+        format!("{experiment}.json.gz"),
+    ];
+    let mut paths = names.iter().map(|name| directory.join(name));
+    paths.find(|path| path.exists())
 }
 
 /// Why nothing was drawn, if there was nothing to see.
