@@ -5,7 +5,7 @@ BUILD  ?= build
 CACHE  ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/async-pgtable
 CONFIG ?= base
 FUZZ_SECONDS ?= 600
-export KSRC MEM CPUS DEMO_MB ACCEL ONLY QUICK LIST
+export KSRC MEM CPUS DEMO_MB ACCEL ONLY QUICK LIST RESULTS PLOTS
 export VM_CMD := $(value CMD)
 export BUILD := $(abspath $(BUILD))
 export CACHE := $(abspath $(CACHE))
@@ -75,6 +75,9 @@ soak: ## torture and failure injection for hours; tools/soak has the parameters
 bench: ## the experiments of tools/bench.d, resumed where they were (hours; QUICK=1, ONLY=a,b, LIST=1)
 	@tools/bench
 
+plots: ## pictures and README's tables of the results that are committed (RESULTS=DIR PLOTS=DIR)
+	@tools/plots
+
 cost: ## cost in exact instructions, and in kernel memory (10 minutes)
 	@tools/cost/run
 
@@ -105,4 +108,4 @@ clean: ## remove kernels, logs and host builds; keeps BUILD/linux
 clean-tree: ## remove BUILD/linux, unless it holds work that is not in patches/
 	@tools/clean --tree
 
-.PHONY: help deps demo test check check-hooks check-planted check-models check-litmus check-rust check-harness fuzz coverage kernel vm selftests parity soak bench cost fetch apply sync export check-sync check-series check-each clean clean-tree
+.PHONY: help deps demo test check check-hooks check-planted check-models check-litmus check-rust check-harness fuzz coverage kernel vm selftests parity soak bench plots cost fetch apply sync export check-sync check-series check-each clean clean-tree
