@@ -162,6 +162,7 @@ static void vma_link(struct vm_area_struct *vma)
 		p = &(*p)->vm_next;
 	vma->vm_next = *p;
 	*p = vma;
+	vma->attached = true;
 }
 
 static void vma_unlink(struct vm_area_struct *vma)
@@ -171,6 +172,7 @@ static void vma_unlink(struct vm_area_struct *vma)
 	while (*p != vma)
 		p = &(*p)->vm_next;
 	*p = vma->vm_next;
+	vma->attached = false;
 }
 
 /* As __split_vma(). @vma keeps what is below @addr. */
@@ -185,8 +187,7 @@ static int split_vma(struct vm_area_struct *vma, unsigned long addr)
 		return -ENOMEM;
 	new->uffd = vma->uffd;
 	vma_start_write(vma);
-	down_write(&new->vm_lock);
-	new->write_locked = true;
+	vma_start_write(new);
 	async_pgtable_cut(vma, addr, ASYNC_PGTABLE_HOOK_SPLIT);
 
 	down_write(&rcu);

@@ -103,6 +103,7 @@ pub mod fake;
 mod claim;
 mod extent;
 mod ffi;
+mod help;
 mod settle;
 
 pub use builder::Builder;

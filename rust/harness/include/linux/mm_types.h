@@ -95,6 +95,7 @@ struct vm_area_struct {
 	struct vm_area_struct *vm_next;
 	struct rw_semaphore vm_lock;
 	bool write_locked;	/* until mmap_lock is released */
+	bool attached;
 };
 
 enum { MM_ANONPAGES, MM_SWAPENTS, NR_MM_COUNTERS };

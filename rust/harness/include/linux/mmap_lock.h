@@ -31,6 +31,11 @@ void mmap_write_downgrade(struct mm_struct *mm);
 struct vm_area_struct *lock_vma_under_rcu(struct mm_struct *mm,
 					  unsigned long addr);
 void vma_end_read(struct vm_area_struct *vma);
+static inline bool vma_is_attached(struct vm_area_struct *vma)
+{
+	return vma->attached;
+}
+
 void vma_start_write(struct vm_area_struct *vma);
 int __must_check vma_start_write_killable(struct vm_area_struct *vma);
 

@@ -21,6 +21,7 @@ use crate::{
 
 use super::{
     extent::Extents,
+    help::Waits,
     page_tables::{
         Event,
         PageTables, //
@@ -88,10 +89,7 @@ pub struct Session<P: PageTables> {
     state: Atomic<usize>,
     #[pin]
     ends: SpinLock<Option<Ends<P>>>,
-    /// Where somebody has last waited for the parent's mapping, and how often since the parent has
-    /// [helped](Session::help).
-    wanted: Atomic<usize>,
-    waits: Atomic<usize>,
+    pub(super) waits: Waits,
     /// See [`Claim`](super::claim::Claim). Locked one at a time.
     #[pin]
     claims: [SpinLock<()>; LOCKS],
@@ -120,8 +118,7 @@ impl<P: PageTables> Session<P> {
             deferred,
             state: Atomic::new(state),
             ends <- SpinLock::new(ends, ENDS, static_lock_class!()),
-            wanted: Atomic::new(usize::MAX),
-            waits: Atomic::new(0),
+            waits: Waits::new(),
             claims <- pin_init_array_from_fn(|_| {
                 SpinLock::new((), CLAIMS, static_lock_class!())
             }),
@@ -169,22 +166,6 @@ impl<P: PageTables> Session<P> {
         self.bitmap
             .next_pending(start / P::RANGE_SIZE, end.div_ceil(P::RANGE_SIZE))
             .map(|range| range * P::RANGE_SIZE)
-    }
-
-    /// Somebody waits for a moment, because the parent's mapping at `addr` is locked.
-    pub(super) fn note_wait(&self, addr: usize) {
-        // Relaxed, as below: hints, that of several who wait may be mixed up.
-        self.wanted.store(addr, Relaxed);
-        self.waits.fetch_add(1, Relaxed);
-    }
-
-    /// What somebody waits for, if it is in `start..end`, and for how many moments since this was
-    /// last asked.
-    pub(super) fn take_waits(&self, start: usize, end: usize) -> Option<(usize, usize)> {
-        let wanted = self.wanted.load(Relaxed);
-        (start..end)
-            .contains(&wanted)
-            .then(|| (wanted, self.waits.xchg(0, Relaxed)))
     }
 
     /// The child's mapping that the range at `addr` belongs to.

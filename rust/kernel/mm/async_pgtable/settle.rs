@@ -16,10 +16,6 @@ use super::{
     Tracker, //
 };
 
-/// Ranges that a parent copies for each moment that somebody has waited for it. A moment is 250 to
-/// 500 microseconds, see `async_pgtable_pause()`, a copy about a quarter of that.
-const RANGES_PER_WAIT: usize = 4;
-
 impl<P: PageTables> Session<P> {
     /// Copies the range at `addr`, or finds it settled, or the session ended.
     ///
@@ -35,6 +31,7 @@ impl<P: PageTables> Session<P> {
         killable: bool,
     ) -> Result {
         let mut supplies = P::Supplies::default();
+        let mut waiting = None;
         loop {
             let Some((parent, payer)) = self.parent() else {
                 return Ok(());
@@ -95,7 +92,9 @@ impl<P: PageTables> Session<P> {
                 // Somebody changes or unmaps the parent's mapping and has to settle the range for
                 // that, or will be done soon.
                 None => {
-                    self.note_wait(addr);
+                    waiting
+                        .get_or_insert_with(|| self.waits.begin())
+                        .moment(addr);
                     P::pause(&parent);
                 }
             }
@@ -150,37 +149,6 @@ impl<P: PageTables> Session<P> {
             tracker.remove(self);
         }
         Ok(())
-    }
-
-    /// Settles some of `start..end`, on the parent's side, if others wait for that. `source` covers
-    /// it.
-    ///
-    /// They only get at a mapping that is not locked for writing, which it may be most of the time.
-    /// So whoever locks it copies for them, from what they want on, for about as long as they have
-    /// waited.
-    pub(super) fn help(
-        &self,
-        tracker: &Tracker<P>,
-        source: P::SourceVma<'_>,
-        start: usize,
-        end: usize,
-    ) {
-        let Some((mut cursor, waits)) = self.take_waits(start, end) else {
-            return;
-        };
-        for _ in 0..waits.saturating_mul(RANGES_PER_WAIT) {
-            let Some(addr) = self.next(cursor, end) else {
-                return;
-            };
-            cursor = addr + P::RANGE_SIZE;
-            // Without memory, or being killed, let them see for themselves.
-            if self
-                .push(tracker, source, addr, cursor, false, true)
-                .is_err()
-            {
-                return;
-            }
-        }
     }
 
     /// Settles all of `start..end`, on behalf of somebody who looks at the child.

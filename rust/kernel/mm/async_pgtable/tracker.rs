@@ -109,7 +109,7 @@ impl<P: PageTables> Tracker<P> {
     }
 
     /// The first session in slot `slot` or above for which `f`, and its slot.
-    fn find(
+    pub(super) fn find(
         &self,
         slot: usize,
         f: impl Fn(&Session<P>) -> bool,
@@ -200,16 +200,6 @@ impl<P: PageTables> Tracker<P> {
         left
     }
 
-    /// Settles some of `start..end` in those sessions that somebody waits for, see
-    /// [`Session::help`]. `source` covers it.
-    pub fn help(&self, source: P::SourceVma<'_>, start: usize, end: usize) {
-        let mut slot = 0;
-        while let Some((found, session)) = self.find(slot, |_| true) {
-            session.help(self, source, start, end);
-            slot = found + 1;
-        }
-    }
-
     /// Gives up the sessions of children that are being killed.
     pub(super) fn forget_dying(&self) {
         let mut slot = 0;
@@ -271,12 +261,10 @@ mod tests {
         fake::{
             addr,
             Fake,
-            Parent,
-            RANGES, //
+            Parent, //
         },
         page_tables::{
             Event,
-            Party,
             Refusal, //
         }, //
     };
@@ -308,31 +296,6 @@ mod tests {
         second.copy_all()?;
         third.copy_all()?;
         assert_eq!(parent.copy_of(0, 0), 1);
-        Ok(())
-    }
-
-    #[test]
-    fn a_parent_helps_who_waits() -> Result {
-        fn lock(parent: &Arc<Parent<29>>) {
-            parent.tracker.help(parent, addr(0), addr(RANGES));
-        }
-        Fake::<29>::reset();
-        let parent = Parent::<29>::with_hook(Some(lock))?;
-        let session = Fake::fork(&parent, 0, &[0, 1, 3])?.ok_or(EINVAL)?;
-
-        // Nobody waits.
-        lock(&parent);
-        assert!(session.overlaps(addr(0), addr(1)));
-
-        // The mapping is not to be had, each time that somebody tries.
-        parent.map(false);
-        session.pull(addr(3), addr(4), false)?;
-        // What is wanted, and what is above it.
-        assert_eq!(parent.copy_of(0, 3), 4);
-        assert!(session.overlaps(addr(0), addr(1)));
-        session.copy_all()?;
-        assert_eq!(parent.copy_of(0, 0) + parent.copy_of(0, 1), 3);
-        assert_eq!(Fake::<29>::count_of(Event::RangeSettle(Party::Push)), 3);
         Ok(())
     }
 

@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a parent does for those who wait for its mappings.
+//!
+//! Who copies to a child only gets at a mapping of the parent that is not locked for writing, which
+//! it may be most of the time, by calls that do nothing that pushes. So whoever locks it copies for
+//! them, about as long as they have waited.
+
+use crate::{
+    prelude::*,
+    sync::atomic::{
+        Atomic,
+        Relaxed, //
+    },
+};
+
+use super::{
+    page_tables::PageTables,
+    Session,
+    Tracker, //
+};
+
+/// Ranges that a parent copies for each moment that somebody has waited for it. A moment is 250 to
+/// 500 microseconds, see `async_pgtable_pause()`, a copy about a quarter of that.
+const RANGES_PER_MOMENT: usize = 4;
+
+/// Those who wait for a mapping of the parent to copy to one child.
+///
+/// These are hints, hence relaxed: that of several who wait may be mixed up.
+pub(super) struct Waits {
+    /// How many do.
+    waiters: Atomic<usize>,
+    /// What the last of them wants.
+    wanted: Atomic<usize>,
+    /// For how many moments all of them have waited, since one got on or the parent helped.
+    moments: Atomic<usize>,
+    /// Did the parent find no memory? Then it does not try again: it need not.
+    gave_up: Atomic<u32>,
+}
+
+impl Waits {
+    /// Nobody waits.
+    pub(super) fn new() -> Self {
+        Self {
+            waiters: Atomic::new(0),
+            wanted: Atomic::new(usize::MAX),
+            moments: Atomic::new(0),
+            gave_up: Atomic::new(0),
+        }
+    }
+
+    /// The caller waits, until the result is dropped.
+    pub(super) fn begin(&self) -> Waiting<'_> {
+        self.waiters.fetch_add(1, Relaxed);
+        Waiting(self)
+    }
+
+    /// What somebody waits for, if it is in `start..end`, and how many ranges that is worth.
+    fn take(&self, start: usize, end: usize) -> Option<(usize, usize)> {
+        let wanted = self.wanted.load(Relaxed);
+        let waiters = self.waiters.load(Relaxed);
+        if waiters == 0 || self.gave_up.load(Relaxed) != 0 || !(start..end).contains(&wanted) {
+            return None;
+        }
+        let moments = self.moments.xchg(0, Relaxed).div_ceil(waiters);
+        Some((wanted, moments.saturating_mul(RANGES_PER_MOMENT)))
+    }
+}
+
+/// One who waits.
+pub(super) struct Waiting<'a>(&'a Waits);
+
+impl Waiting<'_> {
+    /// For another moment, for the range at `addr`.
+    pub(super) fn moment(&self, addr: usize) {
+        self.0.wanted.store(addr, Relaxed);
+        self.0.moments.fetch_add(1, Relaxed);
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        // Whoever else waits may get on, too.
+        self.0.moments.store(0, Relaxed);
+        self.0.waiters.fetch_sub(1, Relaxed);
+    }
+}
+
+impl<P: PageTables> Session<P> {
+    /// Settles some of `start..end`, whole ranges that `source` covers, if somebody waits for that:
+    /// less the more ranges the caller has `spent`. Returns how many it has settled.
+    fn help(
+        &self,
+        tracker: &Tracker<P>,
+        source: P::SourceVma<'_>,
+        start: usize,
+        end: usize,
+        spent: usize,
+    ) -> usize {
+        let Some((mut cursor, worth)) = self.waits.take(start, end) else {
+            return 0;
+        };
+        let mut settled = 0;
+        while spent + settled < worth {
+            let Some(addr) = self.next(cursor, end) else {
+                break;
+            };
+            cursor = addr + P::RANGE_SIZE;
+            if let Err(err) = self.push(tracker, source, addr, cursor, false, true) {
+                // Being killed, or without memory. Who waits is not.
+                self.waits.gave_up.store(u32::from(err == ENOMEM), Relaxed);
+                break;
+            }
+            settled += 1;
+        }
+        settled
+    }
+}
+
+impl<P: PageTables> Tracker<P> {
+    /// Settles some of `start..end` in those sessions for which somebody waits for that mapping, in
+    /// all as much as those who have waited longest are due. `source` covers it.
+    pub fn help(&self, source: P::SourceVma<'_>, start: usize, end: usize) {
+        let start = start.next_multiple_of(P::RANGE_SIZE);
+        let end = end / P::RANGE_SIZE * P::RANGE_SIZE;
+        let mut spent = 0;
+        let mut slot = 0;
+        while let Some((found, session)) = self.find(slot, |_| start < end) {
+            spent += session.help(self, source, start, end, spent);
+            slot = found + 1;
+        }
+    }
+}
+
+#[cfg(CONFIG_ASYNC_PGTABLE_KUNIT_TEST)]
+#[macros::kunit_tests(rust_async_pgtable_help)]
+mod tests {
+    use super::super::{
+        fake::{
+            addr,
+            Fake,
+            Parent,
+            RANGES, //
+        },
+        page_tables::{
+            Event,
+            Party, //
+        }, //
+    };
+    use super::*;
+    use crate::sync::Arc;
+
+    #[test]
+    fn a_parent_helps_who_waits() -> Result {
+        fn lock(parent: &Arc<Parent<29>>) {
+            parent.tracker.help(parent, addr(0), addr(RANGES));
+        }
+        Fake::<29>::reset();
+        let parent = Parent::<29>::with_hook(Some(lock))?;
+        let session = Fake::fork(&parent, 0, &[0, 1, 3])?.ok_or(EINVAL)?;
+
+        // Nobody waits.
+        lock(&parent);
+        assert!(session.overlaps(addr(0), addr(1)));
+
+        // The mapping is not to be had, each time that somebody tries.
+        parent.map(false);
+        session.pull(addr(3), addr(4), false)?;
+        // What is wanted, and what is above it.
+        assert_eq!(parent.copy_of(0, 3), 4);
+        assert!(session.overlaps(addr(0), addr(1)));
+        session.copy_all()?;
+        assert_eq!(parent.copy_of(0, 0) + parent.copy_of(0, 1), 3);
+        assert_eq!(Fake::<29>::count_of(Event::RangeSettle(Party::Push)), 3);
+        Ok(())
+    }
+
+    #[test]
+    fn a_parent_helps_where_it_is() -> Result {
+        // It has only parts of the ranges that are wanted, then all of one.
+        fn lock(parent: &Arc<Parent<31>>) {
+            parent.tracker.help(parent, addr(1) + 1, addr(3) - 1);
+            assert_eq!(parent.copy_of(0, 1) + parent.copy_of(0, 2), 0);
+            parent.tracker.help(parent, addr(1), addr(2));
+        }
+        Fake::<31>::reset();
+        let parent = Parent::<31>::with_hook(Some(lock))?;
+        let session = Fake::fork(&parent, 0, &[1, 2])?.ok_or(EINVAL)?;
+        parent.map(false);
+        session.pull(addr(1), addr(2), false)?;
+        assert_eq!(parent.copy_of(0, 1), 2);
+        assert_eq!(parent.copy_of(0, 2), 0);
+
+        // Who waited does not any more.
+        parent.tracker.help(&parent, addr(0), addr(RANGES));
+        assert_eq!(parent.copy_of(0, 2), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn a_parent_helps_as_long_as_was_waited() -> Result {
+        let waits = Waits::new();
+        assert_eq!(waits.take(0, usize::MAX), None);
+        let (one, other) = (waits.begin(), waits.begin());
+        for _ in 0..3 {
+            one.moment(7);
+            other.moment(7);
+        }
+        assert_eq!(waits.take(0, 7), None);
+        assert_eq!(waits.take(0, 8), Some((7, 3 * RANGES_PER_MOMENT)));
+        assert_eq!(waits.take(0, 8), Some((7, 0)));
+        one.moment(7);
+        drop(other);
+        assert_eq!(waits.take(0, 8), Some((7, 0)));
+        drop(one);
+        assert_eq!(waits.take(0, 8), None);
+        Ok(())
+    }
+}
