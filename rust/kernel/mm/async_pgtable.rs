@@ -46,7 +46,7 @@
 //!
 //! So the parent waits for one copy that is going on, or for nothing. A child, or who looks at
 //! it, may have to wait until the parent has done what it does to its mapping. If that is what it
-//! mostly does, it copies for them ([`Tracker::help`]).
+//! mostly does, it copies for them ([`Tracker::help`]), as far as there is memory.
 //!
 //! # Lock order
 //!

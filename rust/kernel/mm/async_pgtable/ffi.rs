@@ -347,11 +347,12 @@ unsafe extern "C" fn async_pgtable_tracker_push_some(
 
 /// Settles some of `start..end` in those sessions that somebody waits for, see [`Tracker::help`].
 ///
-/// Called by whoever locks a parent's mapping for writing.
+/// Called by whoever locks a parent's mapping for writing, before that, with the mmap_lock held for
+/// writing, which will do as well.
 ///
 /// # Safety
 ///
-/// As for [`async_pgtable_tracker_push`].
+/// As for [`async_pgtable_tracker_push`], but for the lock.
 #[export]
 unsafe extern "C" fn async_pgtable_tracker_help(
     this: *mut c_void,

@@ -4,7 +4,7 @@
 //!
 //! Who copies to a child only gets at a mapping of the parent that is not locked for writing, which
 //! it may be most of the time, by calls that do nothing that pushes. So whoever locks it copies for
-//! them, about as long as they have waited.
+//! them, about as long as they have waited, but not for long.
 
 use crate::{
     prelude::*,
@@ -24,6 +24,10 @@ use super::{
 /// 500 microseconds, see `async_pgtable_pause()`, a copy about a quarter of that.
 const RANGES_PER_MOMENT: usize = 4;
 
+/// Most ranges that a parent copies at a time. Some milliseconds; calls that have the mapping locked
+/// for so long that this is not what they have cost are long themselves.
+const MAX_RANGES: usize = 256;
+
 /// Those who wait for a mapping of the parent to copy to one child.
 ///
 /// These are hints, hence relaxed: that of several who wait may be mixed up.
@@ -34,7 +38,7 @@ pub(super) struct Waits {
     wanted: Atomic<usize>,
     /// For how many moments all of them have waited, since one got on or the parent helped.
     moments: Atomic<usize>,
-    /// Did the parent find no memory? Then it does not try again: it need not.
+    /// Did the parent find no memory since somebody began to wait? It need not try again.
     gave_up: Atomic<u32>,
 }
 
@@ -52,18 +56,25 @@ impl Waits {
     /// The caller waits, until the result is dropped.
     pub(super) fn begin(&self) -> Waiting<'_> {
         self.waiters.fetch_add(1, Relaxed);
+        self.gave_up.store(0, Relaxed);
         Waiting(self)
     }
 
-    /// What somebody waits for, if it is in `start..end`, and how many ranges that is worth.
-    fn take(&self, start: usize, end: usize) -> Option<(usize, usize)> {
+    /// What somebody waits for, if it is in `start..end`, and how many ranges that is worth, if more
+    /// than `spent`.
+    fn take(&self, start: usize, end: usize, spent: usize) -> Option<(usize, usize)> {
         let wanted = self.wanted.load(Relaxed);
         let waiters = self.waiters.load(Relaxed);
         if waiters == 0 || self.gave_up.load(Relaxed) != 0 || !(start..end).contains(&wanted) {
             return None;
         }
-        let moments = self.moments.xchg(0, Relaxed).div_ceil(waiters);
-        Some((wanted, moments.saturating_mul(RANGES_PER_MOMENT)))
+        let moments = self.moments.load(Relaxed).div_ceil(waiters);
+        let worth = moments.saturating_mul(RANGES_PER_MOMENT).min(MAX_RANGES);
+        if worth <= spent {
+            return None;
+        }
+        self.moments.store(0, Relaxed);
+        Some((wanted, worth))
     }
 }
 
@@ -97,7 +108,7 @@ impl<P: PageTables> Session<P> {
         end: usize,
         spent: usize,
     ) -> usize {
-        let Some((mut cursor, worth)) = self.waits.take(start, end) else {
+        let Some((mut cursor, worth)) = self.waits.take(start, end, spent) else {
             return 0;
         };
         let mut settled = 0;
@@ -200,20 +211,35 @@ mod tests {
     #[test]
     fn a_parent_helps_as_long_as_was_waited() -> Result {
         let waits = Waits::new();
-        assert_eq!(waits.take(0, usize::MAX), None);
+        assert_eq!(waits.take(0, usize::MAX, 0), None);
         let (one, other) = (waits.begin(), waits.begin());
         for _ in 0..3 {
             one.moment(7);
             other.moment(7);
         }
-        assert_eq!(waits.take(0, 7), None);
-        assert_eq!(waits.take(0, 8), Some((7, 3 * RANGES_PER_MOMENT)));
-        assert_eq!(waits.take(0, 8), Some((7, 0)));
+        assert_eq!(waits.take(0, 7, 0), None);
+        // What others have got is not lost to these.
+        assert_eq!(waits.take(0, 8, 3 * RANGES_PER_MOMENT), None);
+        assert_eq!(waits.take(0, 8, 0), Some((7, 3 * RANGES_PER_MOMENT)));
+        assert_eq!(waits.take(0, 8, 0), None);
         one.moment(7);
         drop(other);
-        assert_eq!(waits.take(0, 8), Some((7, 0)));
+        assert_eq!(waits.take(0, 8, 0), None);
+
+        // Until somebody else begins to.
+        waits.gave_up.store(1, Relaxed);
+        for _ in 0..MAX_RANGES {
+            one.moment(7);
+        }
+        assert_eq!(waits.take(0, 8, 0), None);
+        let other = waits.begin();
         drop(one);
-        assert_eq!(waits.take(0, 8), None);
+        for _ in 0..MAX_RANGES {
+            other.moment(7);
+        }
+        assert_eq!(waits.take(0, 8, 0), Some((7, MAX_RANGES)));
+        drop(other);
+        assert_eq!(waits.take(0, 8, 0), None);
         Ok(())
     }
 }

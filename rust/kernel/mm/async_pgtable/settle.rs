@@ -88,7 +88,8 @@ impl<P: PageTables> Session<P> {
                     }
                     return Ok(());
                 }
-                Some(_) => {}
+                // Not all of it, for want of something.
+                Some(_) => waiting = None,
                 // Somebody changes or unmaps the parent's mapping and has to settle the range for
                 // that, or will be done soon.
                 None => {
