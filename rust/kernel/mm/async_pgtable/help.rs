@@ -60,8 +60,8 @@ impl Waits {
         Waiting(self)
     }
 
-    /// What somebody waits for, if it is in `start..end`, and how many ranges that is worth, if more
-    /// than `spent`.
+    /// What somebody waits for, if it is in `start..end`, and how many ranges that is worth, if it
+    /// is more than `spent`.
     fn take(&self, start: usize, end: usize, spent: usize) -> Option<(usize, usize)> {
         let wanted = self.wanted.load(Relaxed);
         let waiters = self.waiters.load(Relaxed);
