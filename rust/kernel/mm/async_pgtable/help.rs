@@ -60,14 +60,21 @@ impl Waits {
         Waiting(self)
     }
 
-    /// What somebody waits for, if it is in `start..end`, and how many ranges that is worth, if it
-    /// is more than `spent`.
+    /// Does anybody wait for what is in `start..end`, and is it any use?
+    fn wanted(&self, start: usize, end: usize) -> bool {
+        self.waiters.load(Relaxed) != 0
+            && self.gave_up.load(Relaxed) == 0
+            && (start..end).contains(&self.wanted.load(Relaxed))
+    }
+
+    /// The same, and what that is, and how many ranges it is worth, if it is more than `spent`.
     fn take(&self, start: usize, end: usize, spent: usize) -> Option<(usize, usize)> {
-        let wanted = self.wanted.load(Relaxed);
-        let waiters = self.waiters.load(Relaxed);
-        if waiters == 0 || self.gave_up.load(Relaxed) != 0 || !(start..end).contains(&wanted) {
+        if !self.wanted(start, end) {
             return None;
         }
+        let wanted = self.wanted.load(Relaxed);
+        // They may just have gone.
+        let waiters = self.waiters.load(Relaxed).max(1);
         let moments = self.moments.load(Relaxed).div_ceil(waiters);
         let worth = moments.saturating_mul(RANGES_PER_MOMENT).min(MAX_RANGES);
         if worth <= spent {
@@ -135,10 +142,8 @@ impl<P: PageTables> Tracker<P> {
         let start = start.next_multiple_of(P::RANGE_SIZE);
         let end = end / P::RANGE_SIZE * P::RANGE_SIZE;
         let mut spent = 0;
-        let mut slot = 0;
-        while let Some((found, session)) = self.find(slot, |_| start < end) {
+        for (_, session) in self.each(|session| session.waits.wanted(start, end)) {
             spent += session.help(self, source, start, end, spent);
-            slot = found + 1;
         }
     }
 }

@@ -109,7 +109,7 @@ impl<P: PageTables> Tracker<P> {
     }
 
     /// The first session in slot `slot` or above for which `f`, and its slot.
-    pub(super) fn find(
+    fn find(
         &self,
         slot: usize,
         f: impl Fn(&Session<P>) -> bool,
@@ -126,6 +126,20 @@ impl<P: PageTables> Tracker<P> {
                 let session = session.as_ref().filter(|session| f(session))?;
                 Some((slot, session.clone()))
             })
+    }
+
+    /// The sessions for which `f`, which is asked under the lock, and their slots. The lock is not
+    /// held between them: who has one of them can sleep.
+    pub(super) fn each<'a>(
+        &'a self,
+        f: impl Fn(&Session<P>) -> bool + 'a,
+    ) -> impl Iterator<Item = (usize, Arc<Session<P>>)> + 'a {
+        let mut slot = 0;
+        core::iter::from_fn(move || {
+            let (found, session) = self.find(slot, &f)?;
+            slot = found + 1;
+            Some((found, session))
+        })
     }
 
     /// Does any session have something to settle in `start..end`, which is not much?
@@ -164,12 +178,10 @@ impl<P: PageTables> Tracker<P> {
     ) -> Result {
         // A search of many ranges does not belong under the lock.
         let small = end - start <= P::RANGE_SIZE;
-        let mut slot = 0;
-        while let Some((found, session)) = self.find(slot, |session| {
-            !small || session.is_over() || session.overlaps(start, end)
-        }) {
+        let concerned =
+            |session: &Session<P>| !small || session.is_over() || session.overlaps(start, end);
+        for (_, session) in self.each(concerned) {
             session.push(self, source, start, end, must, killable)?;
-            slot = found + 1;
         }
         Ok(())
     }
@@ -185,16 +197,14 @@ impl<P: PageTables> Tracker<P> {
         end: usize,
         full: &mut u32,
     ) -> bool {
-        let mut slot = 0;
         let mut left = false;
-        while let Some((found, session)) = self.find(slot, |_| true) {
-            slot = found + 1;
-            if *full & 1 << found != 0 {
+        for (slot, session) in self.each(|_| true) {
+            if *full & 1 << slot != 0 {
                 continue;
             }
             match session.push(self, source, start, end, false, false) {
                 Ok(()) => left = true,
-                Err(_) => *full |= 1 << found,
+                Err(_) => *full |= 1 << slot,
             }
         }
         left
@@ -202,21 +212,17 @@ impl<P: PageTables> Tracker<P> {
 
     /// Gives up the sessions of children that are being killed.
     pub(super) fn forget_dying(&self) {
-        let mut slot = 0;
-        while let Some((found, session)) = self.find(slot, |_| true) {
+        for (_, session) in self.each(|_| true) {
             if session.is_dying() {
                 session.abandon();
             }
-            slot = found + 1;
         }
     }
 
     /// Waits for those who are copying. Called when everything is settled.
     pub fn quiesce(&self) {
-        let mut slot = 0;
-        while let Some((found, session)) = self.find(slot, |_| true) {
+        for (_, session) in self.each(|_| true) {
             session.quiesce();
-            slot = found + 1;
         }
     }
 
@@ -243,10 +249,8 @@ impl<P: PageTables> Tracker<P> {
     /// whether what they read was intact.
     pub fn abort(&self) {
         let mut children: [Option<P::Target>; MAX_SESSIONS] = core::array::from_fn(|_| None);
-        let mut slot = 0;
-        while let Some((found, session)) = self.find(slot, |_| true) {
-            children[found] = session.mark_failed().map(|ended| session.let_go(ended));
-            slot = found + 1;
+        for (slot, session) in self.each(|_| true) {
+            children[slot] = session.mark_failed().map(|ended| session.let_go(ended));
         }
         if children.iter().any(Option::is_some) {
             P::kill(&children, EFAULT);
