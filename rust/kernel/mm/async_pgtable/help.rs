@@ -24,6 +24,15 @@ use super::{
 /// 500 microseconds, see `async_pgtable_pause()`, a copy about a quarter of that.
 const RANGES_PER_MOMENT: usize = 4;
 
+/// After so many attempts who waits makes a pause one moment longer.
+const ATTEMPTS_PER_MOMENT: usize = 64;
+
+/// Most moments between two attempts: 16 to 32 milliseconds, after a second or two.
+const MAX_PAUSE: usize = 64;
+
+/// Moments until a parent that found no memory may try again.
+const AFTER_FAILURE: usize = 64;
+
 /// Most ranges that a parent copies at a time. Some milliseconds; calls that have the mapping locked
 /// for so long that this is not what they have cost are long themselves.
 const MAX_RANGES: usize = 256;
@@ -38,8 +47,8 @@ pub(super) struct Waits {
     wanted: Atomic<usize>,
     /// For how many moments all of them have waited, since one got on or the parent helped.
     moments: Atomic<usize>,
-    /// Did the parent find no memory since somebody began to wait? It need not try again.
-    gave_up: Atomic<u32>,
+    /// How many of these it takes at least.
+    due: Atomic<usize>,
 }
 
 impl Waits {
@@ -49,22 +58,23 @@ impl Waits {
             waiters: Atomic::new(0),
             wanted: Atomic::new(usize::MAX),
             moments: Atomic::new(0),
-            gave_up: Atomic::new(0),
+            due: Atomic::new(0),
         }
     }
 
     /// The caller waits, until the result is dropped.
     pub(super) fn begin(&self) -> Waiting<'_> {
         self.waiters.fetch_add(1, Relaxed);
-        self.gave_up.store(0, Relaxed);
-        Waiting(self)
+        self.due.store(0, Relaxed);
+        Waiting {
+            waits: self,
+            attempts: 0,
+        }
     }
 
-    /// Does anybody wait for what is in `start..end`, and is it any use?
+    /// Does anybody wait for what is in `start..end`?
     fn wanted(&self, start: usize, end: usize) -> bool {
-        self.waiters.load(Relaxed) != 0
-            && self.gave_up.load(Relaxed) == 0
-            && (start..end).contains(&self.wanted.load(Relaxed))
+        self.waiters.load(Relaxed) != 0 && (start..end).contains(&self.wanted.load(Relaxed))
     }
 
     /// The same, and what that is, and how many ranges it is worth, if it is more than `spent`.
@@ -77,30 +87,38 @@ impl Waits {
         let waiters = self.waiters.load(Relaxed).max(1);
         let moments = self.moments.load(Relaxed).div_ceil(waiters);
         let worth = moments.saturating_mul(RANGES_PER_MOMENT).min(MAX_RANGES);
-        if worth <= spent {
+        if worth <= spent || moments < self.due.load(Relaxed) {
             return None;
         }
         self.moments.store(0, Relaxed);
+        self.due.store(0, Relaxed);
         Some((wanted, worth))
     }
 }
 
 /// One who waits.
-pub(super) struct Waiting<'a>(&'a Waits);
+pub(super) struct Waiting<'a> {
+    waits: &'a Waits,
+    attempts: usize,
+}
 
 impl Waiting<'_> {
-    /// For another moment, for the range at `addr`.
-    pub(super) fn moment(&self, addr: usize) {
-        self.0.wanted.store(addr, Relaxed);
-        self.0.moments.fetch_add(1, Relaxed);
+    /// For the range at `addr`, after another attempt. Returns for how many moments, which are the
+    /// more the longer this lasts: who has the mapping may have it for seconds.
+    pub(super) fn again(&mut self, addr: usize) -> usize {
+        let moments = (1 + self.attempts / ATTEMPTS_PER_MOMENT).min(MAX_PAUSE);
+        self.attempts += 1;
+        self.waits.wanted.store(addr, Relaxed);
+        self.waits.moments.fetch_add(moments, Relaxed);
+        moments
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         // Whoever else waits may get on, too.
-        self.0.moments.store(0, Relaxed);
-        self.0.waiters.fetch_sub(1, Relaxed);
+        self.waits.moments.store(0, Relaxed);
+        self.waits.waiters.fetch_sub(1, Relaxed);
     }
 }
 
@@ -125,8 +143,10 @@ impl<P: PageTables> Session<P> {
             };
             cursor = addr + P::RANGE_SIZE;
             if let Err(err) = self.push(tracker, source, addr, cursor, false, true) {
-                // Being killed, or without memory. Who waits is not.
-                self.waits.gave_up.store(u32::from(err == ENOMEM), Relaxed);
+                // Being killed, or without memory. Who waits is not, and may need help later.
+                if err == ENOMEM {
+                    self.waits.due.store(AFTER_FAILURE, Relaxed);
+                }
                 break;
             }
             settled += 1;
@@ -217,34 +237,88 @@ mod tests {
     fn a_parent_helps_as_long_as_was_waited() -> Result {
         let waits = Waits::new();
         assert_eq!(waits.take(0, usize::MAX, 0), None);
-        let (one, other) = (waits.begin(), waits.begin());
+        let (mut one, mut other) = (waits.begin(), waits.begin());
         for _ in 0..3 {
-            one.moment(7);
-            other.moment(7);
+            assert_eq!(one.again(7), 1);
+            other.again(7);
         }
         assert_eq!(waits.take(0, 7, 0), None);
         // What others have got is not lost to these.
         assert_eq!(waits.take(0, 8, 3 * RANGES_PER_MOMENT), None);
         assert_eq!(waits.take(0, 8, 0), Some((7, 3 * RANGES_PER_MOMENT)));
         assert_eq!(waits.take(0, 8, 0), None);
-        one.moment(7);
+        one.again(7);
         drop(other);
         assert_eq!(waits.take(0, 8, 0), None);
 
-        // Until somebody else begins to.
-        waits.gave_up.store(1, Relaxed);
-        for _ in 0..MAX_RANGES {
-            one.moment(7);
+        // The longer it takes, the longer the pauses.
+        let mut waited = 0;
+        for _ in 0..MAX_PAUSE * ATTEMPTS_PER_MOMENT {
+            waited += one.again(7);
         }
-        assert_eq!(waits.take(0, 8, 0), None);
-        let other = waits.begin();
-        drop(one);
-        for _ in 0..MAX_RANGES {
-            other.moment(7);
-        }
+        assert_eq!(one.again(7), MAX_PAUSE);
+        assert!(waited > MAX_PAUSE * MAX_PAUSE * ATTEMPTS_PER_MOMENT / 2);
         assert_eq!(waits.take(0, 8, 0), Some((7, MAX_RANGES)));
-        drop(other);
+        drop(one);
         assert_eq!(waits.take(0, 8, 0), None);
+        Ok(())
+    }
+
+    #[test]
+    fn a_parent_without_memory_tries_again_later() -> Result {
+        fn lock(parent: &Arc<Parent<32>>) {
+            parent.tracker.help(parent, addr(0), addr(RANGES));
+        }
+        Fake::<32>::reset();
+        let parent = Parent::<32>::with_hook(Some(lock))?;
+        let session = Fake::fork(&parent, 0, &[0, 1])?.ok_or(EINVAL)?;
+        let mut waiting = session.waits.begin();
+        Fake::<32>::fail_allocs(1);
+        waiting.again(addr(0));
+        lock(&parent);
+        for _ in 1..AFTER_FAILURE {
+            waiting.again(addr(0));
+            lock(&parent);
+            assert_eq!(parent.copy_of(0, 0), 0);
+        }
+        waiting.again(addr(0));
+        lock(&parent);
+        assert_eq!(parent.copy_of(0, 0), 1);
+        drop(waiting);
+        session.copy_all()?;
+        assert!(!Fake::<32>::killed(0));
+        Ok(())
+    }
+
+    #[test]
+    fn who_only_looks_keeps_no_table_while_he_waits() -> Result {
+        fn looks(parent: &Arc<Parent<33>>) {
+            assert_eq!(Fake::<33>::tables(), 0);
+            parent.map(true);
+        }
+        Fake::<33>::reset();
+        let parent = Parent::<33>::with_hook(Some(looks))?;
+        let session = Fake::fork(&parent, 0, &[0])?.ok_or(EINVAL)?;
+        parent.map(false);
+        session.pull(addr(0), addr(1), false)?;
+        assert_eq!(parent.copy_of(0, 0), 1);
+        Ok(())
+    }
+
+    #[test]
+    fn who_needs_it_keeps_his_table_while_he_waits() -> Result {
+        fn needs(parent: &Arc<Parent<34>>) {
+            assert_eq!(Fake::<34>::tables(), 1);
+            Fake::<34>::fail_allocs(1);
+            parent.map(true);
+        }
+        Fake::<34>::reset();
+        let parent = Parent::<34>::with_hook(Some(needs))?;
+        let session = Fake::fork(&parent, 0, &[0])?.ok_or(EINVAL)?;
+        parent.map(false);
+        session.copy_all()?;
+        assert_eq!(parent.copy_of(0, 0), 1);
+        assert!(!Fake::<34>::killed(0));
         Ok(())
     }
 }

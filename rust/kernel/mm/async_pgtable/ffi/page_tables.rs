@@ -247,9 +247,9 @@ impl PageTables for Kernel {
         unsafe { bindings::async_pgtable_count(event_to_c(event), nr) }
     }
 
-    fn pause(_: &ARef<Mm>) {
+    fn pause(_: &ARef<Mm>, moments: usize) {
         // SAFETY: Ranges are settled in process context; called without spinlocks.
-        unsafe { bindings::async_pgtable_pause() }
+        unsafe { bindings::async_pgtable_pause(moments) }
     }
 
     fn interrupted() -> bool {
