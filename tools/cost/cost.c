@@ -5,9 +5,11 @@
  * median. See tools/cost/run.
  */
 #define _GNU_SOURCE
+#include <elf.h>
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/io_uring.h>
 #include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
@@ -100,14 +102,20 @@ static void real_time(void)
 		err(1, "SCHED_FIFO");
 }
 
-/* A child that waits to be killed. It does not run before we sleep. */
-static pid_t fork_as(bool async)
+static pid_t clone_as(bool async)
 {
 	struct clone_args args = {
 		.flags = async ? CLONE_ASYNC_PGTABLE : 0,
 		.exit_signal = SIGCHLD,
 	};
-	pid_t pid = syscall(__NR_clone3, &args, sizeof(args));
+
+	return syscall(__NR_clone3, &args, sizeof(args));
+}
+
+/* A child that waits to be killed. It does not run before we sleep. */
+static pid_t fork_as(bool async)
+{
+	pid_t pid = clone_as(async);
 
 	if (!pid)
 		for (;;)
@@ -120,6 +128,69 @@ static void end(pid_t pid)
 	kill(pid, SIGKILL);
 	if (waitpid(pid, NULL, 0) != pid)
 		err(1, "waitpid");
+}
+
+/*
+ * A program that does nothing but exit, in memory: no file system and no dynamic
+ * linker is counted.
+ */
+static int program(void)
+{
+	/* xor %edi, %edi; mov $60, %eax; syscall */
+	static const unsigned char code[] = { 0x31, 0xff, 0xb8, 60, 0, 0, 0, 0x0f, 0x05 };
+	const unsigned long base = 0x400000, headers = sizeof(Elf64_Ehdr) + sizeof(Elf64_Phdr);
+	const Elf64_Phdr segment = {
+		.p_type = PT_LOAD,
+		.p_flags = PF_R | PF_X,
+		.p_vaddr = base,
+		.p_filesz = headers + sizeof(code),
+		.p_memsz = headers + sizeof(code),
+		.p_align = PAGE,
+	};
+	const Elf64_Ehdr head = {
+		.e_ident = {
+			ELFMAG0, ELFMAG1, ELFMAG2, ELFMAG3,
+			ELFCLASS64, ELFDATA2LSB, EV_CURRENT,
+		},
+		.e_type = ET_EXEC,
+		.e_machine = EM_X86_64,
+		.e_version = EV_CURRENT,
+		.e_entry = base + headers,
+		.e_phoff = sizeof(head),
+		.e_ehsize = sizeof(head),
+		.e_phentsize = sizeof(segment),
+		.e_phnum = 1,
+	};
+	const struct iovec parts[] = {
+		{ (void *)&head, sizeof(head) },
+		{ (void *)&segment, sizeof(segment) },
+		{ (void *)code, sizeof(code) },
+	};
+	int fd = memfd_create("program", MFD_CLOEXEC);
+
+	if (fd < 0 || writev(fd, parts, 3) != (ssize_t)(headers + sizeof(code)))
+		err(1, "program");
+	return fd;
+}
+
+/* A child that exits at once, or executes a program that does, until it has ended. */
+static long spawn(bool async, bool exec)
+{
+	static char *const none[] = { NULL };
+	int status, fd = program();
+	long begin = now();
+	pid_t pid = clone_as(async);
+
+	if (!pid) {
+		if (exec)
+			fexecve(fd, none, none);
+		_exit(exec);
+	}
+	if (waitpid(pid, &status, 0) != pid || status)
+		errx(1, "child that ends at once: status %x", status);
+	begin = now() - begin;
+	close(fd);
+	return begin;
 }
 
 static long vmstat(const char *name)
@@ -261,19 +332,89 @@ static long vm_writev(void)
 	return begin / PAIRS;
 }
 
-static long plain_fork(void)
+/* get_user_pages() of our own pages, for reading */
+static long vm_readv(void)
 {
-	char *p = map(64 * MIB);
+	static char to[PAGE];
+	char *p = map(RANGE);
+	struct iovec local = { to, PAGE }, remote = { p, PAGE };
+	const pid_t pid = getpid();
 	long begin;
-	pid_t pid;
 
-	memset(p, 1, 64 * MIB);
+	memset(p, 1, RANGE);
 	begin = now();
-	pid = fork_as(false);
+	for (int i = 0; i < PAIRS; i++)
+		if (process_vm_readv(pid, &local, 1, &remote, 1, 0) != PAGE)
+			err(1, "process_vm_readv");
+	begin = now() - begin;
+	munmap(p, RANGE);
+	return begin / PAIRS;
+}
+
+/* get_user_pages_fast() */
+static long splice_page(void)
+{
+	static char to[PAGE];
+	char *p = map(RANGE);
+	struct iovec page = { p, PAGE };
+	int ends[2];
+	long begin;
+
+	memset(p, 1, RANGE);
+	if (pipe(ends))
+		err(1, "pipe");
+	begin = now();
+	for (int i = 0; i < PAIRS; i++)
+		if (vmsplice(ends[1], &page, 1, 0) != PAGE || read(ends[0], to, PAGE) != PAGE)
+			err(1, "vmsplice");
+	begin = now() - begin;
+	close(ends[0]);
+	close(ends[1]);
+	munmap(p, RANGE);
+	return begin / PAIRS;
+}
+
+/* pin_user_pages_fast() */
+static long pin(void)
+{
+	struct io_uring_params params = { 0 };
+	char *p = map(RANGE);
+	struct iovec pages = { p, 16 * PAGE };
+	int ring = syscall(__NR_io_uring_setup, 1, &params);
+	long begin;
+
+	if (ring < 0)
+		err(1, "io_uring_setup");
+	memset(p, 1, RANGE);
+	begin = now();
+	for (int i = 0; i < PAIRS; i++)
+		if (syscall(__NR_io_uring_register, ring, IORING_REGISTER_BUFFERS, &pages, 1) ||
+		    syscall(__NR_io_uring_register, ring, IORING_UNREGISTER_BUFFERS, NULL, 0))
+			err(1, "io_uring_register");
+	begin = now() - begin;
+	close(ring);
+	munmap(p, RANGE);
+	return begin / PAIRS;
+}
+
+static long fork_call(void)
+{
+	long begin = now();
+	pid_t pid = fork_as(false);
+
 	begin = now() - begin;
 	end(pid);
-	munmap(p, 64 * MIB);
 	return begin;
+}
+
+static long fork_exit(void)
+{
+	return spawn(false, false);
+}
+
+static long fork_exec(void)
+{
+	return spawn(false, true);
 }
 
 static void bystander(const char *how)
@@ -281,6 +422,7 @@ static void bystander(const char *how)
 	static const struct {
 		const char *name;
 		long (*run)(void);
+		unsigned long memory;
 	} tests[] = {
 		{ "read fault", read_faults },
 		{ "write fault", write_faults },
@@ -288,15 +430,24 @@ static void bystander(const char *how)
 		{ "mprotect(), twice", mprotect_pair },
 		{ "mmap(), fault, munmap()", mmap_munmap },
 		{ "process_vm_writev() of a page", vm_writev },
-		{ "plain fork of 64 MiB", plain_fork },
+		{ "process_vm_readv() of a page", vm_readv },
+		{ "vmsplice() of a page, read()", splice_page },
+		{ "16 pages pinned and released by io_uring", pin },
+		{ "plain fork of 64 MiB", fork_call, 64 * MIB },
+		{ "plain fork of 64 MiB, _exit()", fork_exit, 64 * MIB },
+		{ "plain fork of 64 MiB, exec", fork_exec, 64 * MIB },
 	};
 	long samples[ROUNDS];
 
 	for (unsigned long t = 0; t < sizeof(tests) / sizeof(*tests); t++) {
+		char *p = map(tests[t].memory);
+
+		memset(p, 1, tests[t].memory);
 		tests[t].run();
 		for (int i = 0; i < ROUNDS; i++)
 			samples[i] = tests[t].run();
 		print(tests[t].name, how, samples);
+		munmap(p, tests[t].memory);
 	}
 }
 
@@ -392,6 +543,22 @@ static void memory(const char *what)
 	}
 }
 
+/* Children that need nothing of what was copied for them. */
+static void spawns(const char *size)
+{
+	long samples[ROUNDS];
+	char name[64];
+
+	for (int exec = 0; exec < 2; exec++) {
+		snprintf(name, sizeof(name), "fork of %s, %s", size, exec ? "exec" : "_exit()");
+		for (int async = 0; async < 2; async++) {
+			for (int i = 0; i < ROUNDS; i++)
+				samples[i] = spawn(async, exec);
+			print(name, how[async], samples);
+		}
+	}
+}
+
 static void call_of_size(unsigned long size)
 {
 	char *p = map(size), name[32];
@@ -399,11 +566,24 @@ static void call_of_size(unsigned long size)
 	memset(p, 1, size);
 	snprintf(name, sizeof(name), "%lu MiB", size / MIB);
 	call(name, p, size / RANGE);
+	spawns(name);
 	memory(name);
 	munmap(p, size);
 }
 
-/* Page tables full of the zero page, of more than there is memory. */
+/* Page tables of more than there is memory, with a page in each. */
+static void call_of_sparse(unsigned long size)
+{
+	char *p = map(size), name[64];
+
+	for (unsigned long i = 0; i < size; i += RANGE)
+		p[i] = 1;
+	snprintf(name, sizeof(name), "%lu MiB of page tables", size / MIB);
+	call(name, NULL, 0);
+	munmap(p, size);
+}
+
+/* The same, full of the zero page. */
 static void call_of_tables(unsigned long size)
 {
 	char *p = map(size), name[64];
@@ -457,7 +637,7 @@ static void call_of_mappings(void)
 
 /*
  * cost off, before anybody has asked for an asynchronous fork; then cost, or cost
- * small, with parents of 64 MiB only. Not in one process: what it has pinned before
+ * small, with what ci/costs.json is of. Not in one process: what it has pinned before
  * that is copied in the call.
  */
 int main(int argc, char **argv)
@@ -480,11 +660,12 @@ int main(int argc, char **argv)
 
 	bystander_in_child("hooks on", false);
 	bystander_in_child("user", true);
-	call_of_size(64 * MIB);
-	if (small)
-		return 0;
 	call_of_size(4 * MIB);
 	call_of_size(1024 * MIB);
+	call_of_sparse(16384 * MIB);
+	if (small)
+		return 0;
+	call_of_size(64 * MIB);
 	call_of_tables(16384 * MIB);
 	call_of_reserved();
 	call_of_mappings();
