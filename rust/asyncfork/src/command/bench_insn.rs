@@ -3,7 +3,10 @@
 //! `asyncfork bench insn`: costs in instructions, in a guest whose clock counts them.
 //!
 //! `tools/cost/cost.c` measures, in two processes: what has been used before is not to be seen in
-//! what is measured without. This keeps what it says, as other benchmarks do.
+//! what is measured without. This keeps what it says, as other benchmarks do. What a server pays
+//! for its fork is counted by the server.
+
+mod server;
 
 use std::env;
 use std::path::PathBuf;
@@ -34,17 +37,21 @@ pub struct Options {
     #[arg(long, value_name = "PATH")]
     program: Option<PathBuf>,
 
-    /// Parents of 64 MiB only
+    /// Fewer and smaller parents
     #[arg(long)]
     small: bool,
+
+    /// Instead, the fork of a Redis server that uses this much memory
+    #[arg(long, value_name = "MIB", conflicts_with_all = ["program", "small"],
+          value_parser = clap::value_parser!(u64).range(8..1 << 24))]
+    redis: Option<u64>,
 
     /// Write everything measured to FILE
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
 
-/// How often cost.c repeats everything.
-#[cfg(test)]
+/// How often everything is repeated, also by cost.c.
 pub const ROUNDS: u32 = 5;
 
 /// The JSON.
@@ -100,6 +107,25 @@ impl Cost {
 impl Options {
     pub fn execute(self) -> Result<ExitCode> {
         let json = self.json.as_deref().map(JsonFile::create).transpose()?;
+        let machine = Machine::read(None);
+        println!("{}", machine.line());
+        let costs = match self.redis {
+            Some(mib) => server::count(mib)?,
+            None => self.count()?,
+        };
+        let record = Record {
+            benchmark: "insn".into(),
+            machine,
+            costs,
+        };
+        if let Some(json) = json {
+            json.write(&record)?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// What `cost` counts, before the first use of the feature and after.
+    fn count(&self) -> Result<Vec<Cost>> {
         let beside = || -> Result<PathBuf> { Ok(env::current_exe()?.with_file_name("cost")) };
         let program = self.program.clone().map_or_else(beside, Ok)?;
         let run = |arguments: &[&str]| -> Result<Vec<Cost>> {
@@ -113,25 +139,19 @@ impl Options {
             report::print(&text)?;
             Ok(text.lines().filter_map(Cost::parse).collect())
         };
-        let machine = Machine::read(None);
-        println!("{}", machine.line());
         let mut costs = run(&["off"])?;
-        asyncfork::set_mode(asyncfork::Mode::OnRequest)
-            .context("cannot set vm.async_pgtable (it takes root, and the feature)")?;
+        set_mode(asyncfork::Mode::OnRequest)?;
         costs.extend(run(if self.small { &["small"] } else { &[] })?);
         if costs.is_empty() {
             bail!("{} has measured nothing", program.display());
         }
-        let record = Record {
-            benchmark: "insn".into(),
-            machine,
-            costs,
-        };
-        if let Some(json) = json {
-            json.write(&record)?;
-        }
-        Ok(ExitCode::SUCCESS)
+        Ok(costs)
     }
+}
+
+fn set_mode(mode: asyncfork::Mode) -> Result<()> {
+    asyncfork::set_mode(mode)
+        .context("cannot set vm.async_pgtable (it takes root, and the feature)")
 }
 
 /// What `asyncfork bench report` makes of a record: beside an asynchronous call the plain one,
