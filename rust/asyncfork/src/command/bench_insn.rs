@@ -6,7 +6,9 @@
 //! what is measured without. This keeps what it says, as other benchmarks do. What a server pays
 //! for its fork is counted by the server.
 
+mod budget;
 mod server;
+mod toolchain;
 
 use std::env;
 use std::path::PathBuf;
@@ -26,6 +28,8 @@ use crate::figures::Unit;
 use crate::machine::Machine;
 use crate::report;
 use crate::report::JsonFile;
+pub use budget::Options as BudgetOptions;
+use toolchain::Toolchain;
 
 /// Count the instructions of calls, faults and hooks, in a guest of tools/vm/run -i
 ///
@@ -37,7 +41,7 @@ pub struct Options {
     #[arg(long, value_name = "PATH")]
     program: Option<PathBuf>,
 
-    /// Fewer and smaller parents
+    /// Only what a file of costs is about, see bench budget
     #[arg(long)]
     small: bool,
 
@@ -59,6 +63,8 @@ pub const ROUNDS: u32 = 5;
 struct Record {
     benchmark: String,
     machine: Machine,
+    #[serde(default)]
+    toolchain: Toolchain,
     costs: Vec<Cost>,
 }
 
@@ -116,6 +122,7 @@ impl Options {
         let record = Record {
             benchmark: "insn".into(),
             machine,
+            toolchain: Toolchain::read(),
             costs,
         };
         if let Some(json) = json {
@@ -218,6 +225,7 @@ mod tests {
         let record = Record {
             benchmark: "insn".into(),
             machine: Machine::read(None),
+            toolchain: Toolchain::default(),
             costs: costs(),
         };
         let measured = measured(serde_json::to_value(record).unwrap()).unwrap();
