@@ -5,7 +5,7 @@ BUILD  ?= build
 CACHE  ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/async-pgtable
 CONFIG ?= base
 FUZZ_SECONDS ?= 600
-export KSRC MEM CPUS DEMO_MB ACCEL ONLY QUICK LIST RESULTS PLOTS
+export KSRC MEM CPUS DEMO_MB ACCEL ONLY QUICK LIST RESULTS PLOTS UPDATE
 export VM_CMD := $(value CMD)
 export BUILD := $(abspath $(BUILD))
 export CACHE := $(abspath $(CACHE))
@@ -78,7 +78,7 @@ bench: ## the experiments of tools/bench.d, resumed where they were (hours; QUIC
 plots: ## pictures and README's tables of the results that are committed (RESULTS=DIR PLOTS=DIR)
 	@tools/plots
 
-cost: ## cost in exact instructions, and in kernel memory (10 minutes)
+cost: ## instructions of each operation against ci/costs.json, which UPDATE=1 renews (2 minutes)
 	@tools/cost/run
 
 fetch: ## find the base kernel and commit it to BUILD/linux
