@@ -122,6 +122,22 @@ impl Memory {
         self.length
     }
 
+    /// Of page number `page`.
+    pub fn offset(&self, page: usize) -> usize {
+        page * self.page
+    }
+
+    /// Of each page.
+    pub fn offsets(&self) -> impl Iterator<Item = usize> + use<> {
+        (0..self.length).step_by(self.page)
+    }
+
+    pub fn read(&self, offset: usize) -> u8 {
+        assert!(offset < self.length);
+        // SAFETY: within the mapping.
+        unsafe { self.start.add(offset).read_volatile() }
+    }
+
     pub fn write(&mut self, offset: usize) {
         assert!(offset < self.length);
         // SAFETY: within the mapping, which nothing else refers to.
@@ -140,7 +156,7 @@ impl Memory {
     pub fn touch(&mut self) -> Result<()> {
         match self.pages {
             Pages::Written => {
-                for offset in (0..self.length).step_by(self.page) {
+                for offset in self.offsets() {
                     self.write(offset);
                 }
             }
@@ -263,18 +279,11 @@ mod tests {
         Memory::new(4 * RANGE, pages, Duration::ZERO).unwrap()
     }
 
-    fn read(memory: &Memory, offset: usize) -> u8 {
-        assert!(offset < memory.length);
-        // SAFETY: within the mapping.
-        unsafe { memory.start.add(offset).read_volatile() }
-    }
-
     #[test]
     fn all_pages_are_written() {
         let mut memory = new(Pages::Written);
         memory.touch().unwrap();
-        let offsets = || (0..4 * RANGE).step_by(memory.page);
-        assert!(offsets().all(|offset| read(&memory, offset) == 1));
+        assert!(memory.offsets().all(|offset| memory.read(offset) == 1));
     }
 
     #[test]
@@ -283,10 +292,10 @@ mod tests {
         for offset in (0..4 * RANGE).step_by(RANGE) {
             memory.write(offset);
         }
-        assert_eq!(read(&memory, RANGE), 1);
+        assert_eq!(memory.read(RANGE), 1);
         memory.touch().unwrap();
         // The first page stays: see new().
-        let left: Vec<_> = (0..4).map(|range| read(&memory, range * RANGE)).collect();
+        let left: Vec<_> = (0..4).map(|range| memory.read(range * RANGE)).collect();
         assert_eq!(left, [2, 0, 0, 0]);
     }
 

@@ -193,6 +193,7 @@ fn wrong_arguments() {
         &["bench", "redis", "--pipeline", "0"],
         &["bench", "redis", "--latency-from", "reply"],
         &["bench", "redis", "--check", "digest"],
+        &["bench", "snapshots", "--at-once", "17"],
         &["bench"],
         &["frobnicate"],
     ] {
@@ -324,6 +325,39 @@ fn bench_spawn_default() {
     let compared = run(&["bench", "compare", file, file, "--limit", "0.5"]);
     assert!(compared.status.success(), "{compared:?}");
     assert_eq!(stdout(&compared).lines().count(), 7, "{compared:?}");
+}
+
+#[test]
+fn bench_snapshots_default() {
+    let _alone = alone();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("snapshots.json");
+    let arguments = [
+        "bench",
+        "snapshots",
+        "--modes",
+        "default",
+        "--mb",
+        "8",
+        "--runs",
+        "2",
+        "--at-once",
+        "3",
+        "--settle-ms",
+        "0",
+        "--json",
+    ];
+    let output = asyncfork(&arguments).arg(&file).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let exact = "exact: 6 of 6 snapshots equal the memory at the fork\n";
+    assert!(stdout(&output).ends_with(exact), "{output:?}");
+    let report = run(&["bench", "report", file.to_str().unwrap()]);
+    assert!(report.status.success(), "{report:?}");
+    let text = stdout(&report);
+    assert!(
+        text.contains("call: the last of them") && text.contains(exact),
+        "{text}"
+    );
 }
 
 /// A suite of two points on this machine, by a stand-in for tools/vm/run.

@@ -19,6 +19,7 @@ use super::bench_fork;
 use super::bench_insn;
 use super::bench_model;
 use super::bench_redis;
+use super::bench_snapshots;
 use super::bench_spawn;
 use super::bench_suite;
 use super::plot;
@@ -122,6 +123,7 @@ fn measured(record: &Value) -> Result<Measured> {
         Some("fork") => bench_fork::measured(record.clone()),
         Some("insn") => bench_insn::measured(record.clone()),
         Some("redis") => bench_redis::measured(record.clone()),
+        Some("snapshots") => bench_snapshots::measured(record.clone()),
         Some("spawn") => bench_spawn::measured(record.clone()),
         _ => bail!("it names no benchmark that has figures"),
     }

@@ -7,6 +7,7 @@ pub mod bench_insn;
 pub mod bench_model;
 pub mod bench_redis;
 pub mod bench_report;
+pub mod bench_snapshots;
 pub mod bench_spawn;
 pub mod bench_suite;
 #[cfg(test)]
@@ -48,6 +49,7 @@ pub enum Bench {
     Redis(bench_redis::Options),
     Insn(bench_insn::Options),
     Budget(bench_insn::BudgetOptions),
+    Snapshots(bench_snapshots::Options),
     Spawn(bench_spawn::Options),
     Model(bench_model::Options),
     Suite(bench_suite::Options),
@@ -65,6 +67,7 @@ impl Command {
             Self::Bench(Bench::Redis(options)) => options.execute(),
             Self::Bench(Bench::Insn(options)) => options.execute(),
             Self::Bench(Bench::Budget(options)) => options.execute(),
+            Self::Bench(Bench::Snapshots(options)) => options.execute(),
             Self::Bench(Bench::Spawn(options)) => options.execute(),
             Self::Bench(Bench::Model(options)) => options.execute(),
             Self::Bench(Bench::Suite(options)) => options.execute(),

@@ -251,6 +251,7 @@ mod tests {
                     let repeated = match parsed.command {
                         Command::Bench(Bench::Fork(options)) => options.repeat.runs,
                         Command::Bench(Bench::Spawn(options)) => options.repeat.runs,
+                        Command::Bench(Bench::Snapshots(options)) => options.repeat.runs,
                         Command::Bench(Bench::Redis(options)) => options.saves,
                         Command::Bench(Bench::Model(options)) => options.repetitions as u32,
                         Command::Bench(Bench::Insn(_)) => bench_insn::ROUNDS,
