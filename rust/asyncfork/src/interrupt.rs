@@ -89,7 +89,7 @@ impl Group {
         self.0.try_wait()
     }
 
-    fn id(&self) -> libc::pid_t {
+    pub fn id(&self) -> libc::pid_t {
         self.0.id() as libc::pid_t
     }
 }

@@ -10,6 +10,7 @@ mod memory;
 mod paper;
 mod redis;
 mod report;
+mod tracefs;
 
 use std::env;
 use std::process::ExitCode;

@@ -193,6 +193,7 @@ fn wrong_arguments() {
         &["bench", "redis", "--pipeline", "0"],
         &["bench", "redis", "--latency-from", "reply"],
         &["bench", "redis", "--check", "digest"],
+        &["bench", "redis", "--after", "1", "--every", "2"],
         &["bench", "snapshots", "--at-once", "17"],
         &["bench"],
         &["frobnicate"],
@@ -688,6 +689,106 @@ fn bench_redis_with_a_choice_of_load() {
         assert_eq!(save["cuts"].as_array().unwrap().len(), 100);
     }
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+}
+
+/// By the throughput over time: a server that stands still for 350 ms while it saves.
+#[test]
+fn a_known_pause_is_the_minimum() {
+    let _alone = alone();
+    if !has_redis() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let script = "[ \"$1\" != --version ] || exec redis-server --version; \
+         (until redis-cli -s ${1%.conf}.sock INFO persistence | grep -q in_progress:1; \
+         do sleep 0.01; done; kill -STOP $$; sleep 0.35; kill -CONT $$) >/dev/null 2>&1 & \
+         exec redis-server \"$@\" --rdb-key-save-delay 50";
+    let server = server(directory.path(), script);
+    let file = directory.path().join("redis.json");
+    let load = "--rate 0 --pipeline 4 --check file --quiet 1 --after 1 --timeline --server";
+    let mut more: Vec<_> = load.split(' ').collect();
+    more.extend([server.to_str().unwrap(), "--json"]);
+    let output = asyncfork(&small(directory.path(), "1", &more))
+        .arg(&file)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+
+    let json: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    let save = &json["saves"][0];
+    assert!(save["after"]["count"].as_u64().unwrap() > 0);
+    let timeline = &save["timeline"];
+    let before = timeline["before"].as_u64().unwrap() as usize;
+    assert!((9..=15).contains(&before), "{before} tenths of a second");
+    let bins = timeline["bins"].as_array().unwrap().iter();
+    let counts: Vec<_> = bins.map(|bin| bin["count"].as_u64().unwrap()).collect();
+    assert!(!counts[..before].contains(&0), "{counts:?}");
+    let empty = counts[before..].iter().filter(|count| **count == 0).count();
+    assert!((2..=6).contains(&empty), "{counts:?}");
+
+    let report = run(&["bench", "report", file.to_str().unwrap()]);
+    let text = stdout(&report);
+    let least = text
+        .lines()
+        .skip_while(|line| !line.contains("least of 100 ms"));
+    assert!(least.take(2).last().unwrap().contains("0 [0, 0]"), "{text}");
+}
+
+#[test]
+fn more_snapshots_than_one_are_a_cycle() {
+    let _alone = alone();
+    if !has_redis() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("redis.json");
+    let start = std::time::Instant::now();
+    let output = asyncfork(&small(directory.path(), "2", &["--every", "1.5", "--json"]))
+        .arg(&file)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(start.elapsed().as_secs_f64() > 3.0);
+    let text = stdout(&run(&["bench", "report", file.to_str().unwrap()]));
+    assert!(text.contains("SET in a whole cycle: p99"), "{text}");
+}
+
+/// The fork call is an interruption, which the server has timed as well; on a kernel that cannot
+/// tell, that is the error.
+#[test]
+fn interruptions_have_causes() {
+    let _alone = alone();
+    if !has_redis() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("redis.json");
+    let output = asyncfork(&small(directory.path(), "2", &["--trace", "--json"]))
+        .arg(&file)
+        .output()
+        .unwrap();
+    if !output.status.success() {
+        let line = one_line(&output, 1);
+        assert!(line.contains("tracing"), "{line}");
+        eprintln!("SKIP: {line}");
+        return;
+    }
+    let json: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    for save in json["saves"].as_array().unwrap() {
+        let interruptions = &save["interruptions"];
+        let causes = interruptions["causes"].as_object().unwrap();
+        let total = |times: &serde_json::Value| times["total_ns"].as_u64().unwrap();
+        let sum: u64 = causes.values().map(total).sum();
+        assert_eq!(sum, total(interruptions), "{interruptions}");
+        assert_eq!(causes["freeze"]["count"], 1, "{interruptions}");
+        assert!(causes["copy_on_write"]["count"].as_u64().unwrap() > 10);
+        let fork_ns = save["fork_us"].as_u64().unwrap() * 1000;
+        let freeze = total(&causes["freeze"]);
+        assert!(
+            (fork_ns / 4..=fork_ns + 1000).contains(&freeze),
+            "{freeze} of {fork_ns}"
+        );
+    }
 }
 
 #[test]

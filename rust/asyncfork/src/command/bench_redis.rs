@@ -13,6 +13,8 @@
 mod check;
 mod clients;
 mod record;
+mod throughput;
+mod trace;
 
 use std::fs;
 use std::ops::Range;
@@ -49,6 +51,10 @@ use record::Parameters;
 pub use record::Record;
 pub use record::Save;
 use record::Summary;
+pub use throughput::typical as throughput;
+pub use trace::Cause;
+use trace::Tracer;
+pub use trace::log2 as interruptions;
 
 /// The clients run this long before anything is measured.
 const SETTLE: Duration = Duration::from_millis(200);
@@ -89,6 +95,13 @@ pub struct Options {
 
     #[command(flatten)]
     clients: Clients,
+
+    #[command(flatten)]
+    around: throughput::Around,
+
+    /// Record every interruption of the server in the window, by cause; takes root and tracefs
+    #[arg(long)]
+    trace: bool,
 
     /// How to check a snapshot [default: server up to 2048 MiB, file above]
     #[arg(long, value_enum, value_name = "HOW")]
@@ -264,6 +277,8 @@ impl Options {
         // For the fill, which forks nothing, and so that a lack of root shows at once.
         sysctl.set(self.modes[0])?;
         let server = settings.start("server", sysctl.asked)?;
+        let tracer = || Tracer::new(server.pid(), self.mb, sysctl.found.is_some());
+        let tracer = self.trace.then(tracer).transpose()?;
         let mut control = server.connect()?;
         let start = Instant::now();
         let mut shown = 0;
@@ -294,6 +309,7 @@ impl Options {
             options: self,
             settings,
             sysctl,
+            tracer,
             control,
             load,
             pace,
@@ -318,6 +334,7 @@ impl Options {
                 saves: self.saves,
                 modes: self.modes.clone(),
                 quiet_seconds: self.quiet,
+                every_seconds: self.around.every_seconds(),
                 compress: self.compress,
                 check: self.check(),
                 clients: self.clients.parameters(pace, capacity),
@@ -335,6 +352,7 @@ struct Bench<'a> {
     options: &'a Options,
     settings: &'a Settings,
     sysctl: &'a Sysctl,
+    tracer: Option<Tracer>,
     control: Client,
     load: Load,
     pace: Pace,
@@ -347,11 +365,13 @@ impl Bench<'_> {
         self.sysctl.set(mode)?;
         self.load.run(self.pace)?;
         interrupt::sleep(SETTLE)?;
+        let begun = Instant::now();
         let outside_seconds = self.outside()?;
 
         let used: u64 = Info::read(&mut self.control, "memory")?.number("used_memory")?;
         let before = asyncfork::counters().ok();
         self.load.mark();
+        self.tracer.as_ref().map_or(Ok(()), Tracer::start)?;
         let start = Instant::now();
         self.control.command(&["BGSAVE"])?;
         let bgsave = start..Instant::now();
@@ -362,9 +382,14 @@ impl Bench<'_> {
             }
             interrupt::sleep(POLL)?;
         };
-        let snapshot_seconds = start.elapsed().as_secs_f64();
+        let window = start.elapsed();
+        self.tracer.as_ref().map_or(Ok(()), Tracer::stop)?;
+        self.load.mark();
+        interrupt::sleep(self.options.around.rest(window))?;
+        let ended = Instant::now();
         self.load.pause()?;
         let mut periods = self.load.take();
+        let after = periods.pop().unwrap_or_default();
         let inside = periods.pop().unwrap_or_default();
         let outside = periods.pop().unwrap_or_default();
         let counters = counted_since(before);
@@ -375,18 +400,22 @@ impl Bench<'_> {
                 info.text("rdb_last_bgsave_status")?
             );
         }
-        self.history.add(self.load.written());
+        let writes = self.load.written();
+        let timeline = (self.options.around).timeline(&writes, start, begun..ended);
+        self.history.add(writes);
+        let interruptions = self.tracer.as_ref().map(Tracer::take).transpose()?;
         let check = Instant::now();
         let outcome = self.check_snapshot(&bgsave)?;
         Ok(Save {
             mode,
             fork_us: Info::read(&mut self.control, "stats")?.number("latest_fork_usec")?,
             reply_us: (bgsave.end - bgsave.start).as_micros() as u64,
-            snapshot_seconds,
+            snapshot_seconds: window.as_secs_f64(),
             server_save_seconds: info.number("rdb_last_bgsave_time_sec")?,
             cow_bytes: info.number("rdb_last_cow_size")?,
             inside: inside.sets,
             outside: outside.sets,
+            after: after.sets,
             inside_gets: inside.gets,
             outside_gets: outside.gets,
             inside_lag: inside.lag,
@@ -397,6 +426,8 @@ impl Bench<'_> {
             cuts: outcome.cuts,
             difference: outcome.difference,
             check_seconds: check.elapsed().as_secs_f64(),
+            timeline,
+            interruptions,
         })
     }
 

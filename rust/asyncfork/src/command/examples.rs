@@ -230,6 +230,122 @@ pub fn rates() -> bench_suite::Record {
     )
 }
 
+/// With `more` of each save of a record.
+fn with(mut record: Value, more: impl Fn(Mode) -> Value) -> Value {
+    for save in record["saves"].as_array_mut().expect("saves") {
+        let mode = serde_json::from_value(save["mode"].clone()).expect("a mode");
+        let (save, more) = (save.as_object_mut(), more(mode));
+        save.expect("an object")
+            .extend(more.as_object().expect("an object").clone());
+    }
+    record
+}
+
+/// What an asynchronous fork's pushes take in a window.
+pub const PUSHES_NS: u64 = 3 << 20;
+
+/// A freeze, 50 pushes if it is asynchronous, and 4096 faults that copy a page.
+fn interruptions(mode: Mode, mb: u64) -> Value {
+    let times = |count: u64, total_ns: u64| {
+        let ns = total_ns / count;
+        let mut log2 = vec![0; ns.ilog2() as usize];
+        log2.push(count);
+        json!({
+            "count": count,
+            "total_ns": total_ns,
+            "longest_ns": ns,
+            "log2": log2,
+            "times": latencies(vec![ns as f64; count as usize]),
+        })
+    };
+    let (freeze, copies) = (call_ns(mode, mb) as u64, 4096 * 20_000);
+    let mut causes = json!({
+        "freeze": times(1, freeze),
+        "copy_on_write": times(4096, copies),
+    });
+    let mut total = freeze + copies;
+    if mode == Mode::Async {
+        causes["push"] = times(50, PUSHES_NS);
+        total += PUSHES_NS;
+    }
+    let longest = json!({"causes": ["freeze"], "ns": freeze});
+    json!({"interruptions": {"causes": causes, "total_ns": total, "longest": longest}})
+}
+
+/// Experiment d.
+pub fn causes() -> bench_suite::Record {
+    let of = |mb| with(redis(mb, 50.0, 50), |mode| interruptions(mode, mb));
+    experiment("d", [("1024", of(1024)), ("8192", of(8192))])
+}
+
+/// SETs in 100 ms of a steady state.
+const STEADY: u64 = 1000;
+
+/// A second before BGSAVE, one in which nothing is answered during the call, and the rest alike.
+fn timeline(mode: Mode, mb: u64) -> Value {
+    let frozen = |bin: u64| (call_ns(mode, mb) - bin as f64 * 1e8).clamp(0.0, 1e8) / 1e8;
+    let bin = |bin: i64| {
+        let share = u64::try_from(bin).map_or(0.0, frozen);
+        let p99 = if share > 0.01 { 100_000 } else { 5_000 };
+        json!({
+            "count": (STEADY as f64 * (1.0 - share)).round() as u64,
+            "p50_us": 1_000,
+            "p99_us": p99,
+            "max_us": p99,
+        })
+    };
+    let bins: Vec<Value> = (-10..30).map(bin).collect();
+    json!({"timeline": {"bin_ms": 100, "before": 10, "bins": bins}})
+}
+
+/// Experiment e.
+pub fn throughputs() -> bench_suite::Record {
+    let of = |mb| with(redis(mb, 100.0, 50), |mode| timeline(mode, mb));
+    experiment("e", [("1024", of(1024)), ("8192", of(8192))])
+}
+
+/// Experiment f.
+pub fn cycles() -> bench_suite::Record {
+    let of = |mb| {
+        let after = |_| json!({"after": latencies([REQUEST_NS])});
+        let mut record = with(redis(mb, 50.0, 50), after);
+        record["parameters"]["every_seconds"] = json!(10.0);
+        record
+    };
+    experiment("f", [("1024-every-10", of(1024))])
+}
+
+fn snapshots(mb: u64, at_once: u16) -> Value {
+    let run = |mode| {
+        json!({
+            "mode": mode,
+            "calls_ns": vec![call_ns(mode, mb) as u64; at_once.into()],
+            "writes": latencies([1e4]),
+            "pages": 1,
+            "gone_ns": 1_000_000_000,
+            "exact": at_once,
+            "counters": null,
+        })
+    };
+    json!({
+        "benchmark": "snapshots",
+        "machine": machine(),
+        "mb": mb,
+        "at_once": at_once,
+        "settle_ms": 0,
+        "runs": repeated(run),
+    })
+}
+
+/// Experiment f2.
+pub fn at_once() -> bench_suite::Record {
+    let names = [("1024-1", 1), ("1024-4", 4), ("1024-16", 16)];
+    experiment(
+        "f2",
+        names.map(|(name, at_once)| (name, snapshots(1024, at_once))),
+    )
+}
+
 /// Experiment k.
 pub fn spawns() -> bench_suite::Record {
     experiment("k", [("256", spawn(256)), ("1024", spawn(1024))])

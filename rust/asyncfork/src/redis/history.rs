@@ -52,7 +52,7 @@ impl Write {
         }
     }
 
-    fn answered(&self) -> Instant {
+    pub fn answered(&self) -> Instant {
         self.sent + Duration::from_micros(self.delay.into())
     }
 }

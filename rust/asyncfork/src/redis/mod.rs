@@ -18,6 +18,7 @@ pub use data::Data;
 pub use history::Cut;
 pub use history::History;
 pub use history::Outcome;
+pub use history::Write;
 pub use info::Info;
 pub use load::Choice;
 pub use load::Load;

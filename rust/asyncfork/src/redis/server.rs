@@ -108,6 +108,11 @@ impl Settings {
 }
 
 impl Server {
+    /// Of the process, and of its thread that forks and answers.
+    pub fn pid(&self) -> u32 {
+        self.process.id() as u32
+    }
+
     /// # Errors
     ///
     /// Those of `connect()`.

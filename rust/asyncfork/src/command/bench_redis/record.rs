@@ -11,6 +11,10 @@ use serde::Serialize;
 
 use super::check::Check;
 use super::clients;
+use super::throughput;
+use super::throughput::Timeline;
+use super::trace;
+use super::trace::Interruptions;
 use crate::command::Mode;
 use crate::figures::Figure;
 use crate::figures::Measured;
@@ -51,6 +55,9 @@ pub struct Parameters {
     pub saves: u32,
     pub modes: Vec<Mode>,
     pub quiet_seconds: f64,
+    /// From one BGSAVE until the load is paused, for the next one
+    #[serde(default)]
+    pub every_seconds: Option<f64>,
     pub compress: bool,
     #[serde(default)]
     pub check: Check,
@@ -96,6 +103,15 @@ pub struct Save {
     pub difference: Option<String>,
     /// To load the snapshot, read it back and compare
     pub check_seconds: f64,
+    /// SETs that were due after it, until the load ended
+    #[serde(default)]
+    pub after: Latencies,
+    /// If it was asked for
+    #[serde(default)]
+    pub timeline: Option<Timeline>,
+    /// If they were asked for
+    #[serde(default)]
+    pub interruptions: Option<Interruptions>,
 }
 
 /// How much of what a save could have deferred it did defer, in ranges.
@@ -121,6 +137,13 @@ impl fmt::Display for Deferred {
 impl Save {
     pub fn is_exact(&self) -> bool {
         self.difference.is_none()
+    }
+
+    /// All SETs from BGSAVE until the load ended.
+    fn in_cycle(&self) -> Latencies {
+        let mut all = self.inside.clone();
+        all.add(&self.after);
+        all
     }
 
     /// 0 if the kernel counts nothing.
@@ -320,6 +343,19 @@ const PARTS: [Part; 11] = [
     }),
 ];
 
+/// Those of a load with a snapshot so often.
+const CYCLE: [Part; 3] = [
+    ("SET in a whole cycle: p99", Unit::Time, |s| {
+        s.in_cycle().percentile(99.0) as f64
+    }),
+    ("SET in a whole cycle: p99.9", Unit::Time, |s| {
+        s.in_cycle().percentile(99.9) as f64
+    }),
+    ("SET in a whole cycle: max", Unit::Time, |s| {
+        s.in_cycle().max() as f64
+    }),
+];
+
 impl Record {
     pub fn measured(&self) -> Measured {
         let figure = |(name, unit, figure): Part, mode| Figure {
@@ -334,6 +370,19 @@ impl Record {
                 .collect(),
         };
         let exact = self.saves.iter().filter(|save| save.is_exact()).count();
+        let mut figures = in_both_modes(PARTS, figure);
+        if self.parameters.every_seconds.is_some() {
+            figures.extend(in_both_modes(CYCLE, figure));
+        }
+        figures.extend(throughput::figures(&self.saves));
+        figures.extend(trace::figures(&self.saves));
+        let mut notes = vec![format!(
+            "{}; exact: {exact} of {} snapshots equal the data at the fork",
+            self.parameters.clients.line(),
+            self.saves.len()
+        )];
+        notes.extend(throughput::notes(&self.saves));
+        notes.extend(trace::notes(&self.saves));
         Measured {
             of: format!(
                 "{} clients, {}",
@@ -341,12 +390,8 @@ impl Record {
                 self.parameters.clients.pace()
             ),
             mb: self.parameters.mb,
-            figures: in_both_modes(PARTS, figure),
-            notes: vec![format!(
-                "{}; exact: {exact} of {} snapshots equal the data at the fork",
-                self.parameters.clients.line(),
-                self.saves.len()
-            )],
+            figures,
+            notes,
         }
     }
 
@@ -464,6 +509,8 @@ impl Record {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::command::bench_suite;
+    use crate::command::examples;
 
     const ASYNCHRONOUS: &str = "async_pgtable_session_start 1\nasync_pgtable_range_defer 512\n";
 
@@ -496,6 +543,9 @@ mod tests {
             }],
             difference: None,
             check_seconds: 1.0,
+            after: latencies(&[20_000]),
+            timeline: None,
+            interruptions: None,
         }
     }
 
@@ -510,6 +560,7 @@ mod tests {
                 saves: 1,
                 modes: modes.clone(),
                 quiet_seconds: 1.0,
+                every_seconds: None,
                 compress: false,
                 check: Check::Server,
                 clients: clients::Parameters::example(),
@@ -579,6 +630,10 @@ mod tests {
             "outside_gets",
             "inside_lag",
             "outside_lag",
+            "after",
+            "timeline",
+            "interruptions",
+            "every_seconds",
             "inside_gets_per_second",
             "outside_gets_per_second",
             "check",
@@ -622,6 +677,50 @@ mod tests {
         let longest = samples("SET in the window: max of a save", Mode::Async);
         assert_eq!(longest, [good().saves[1].inside.max() as f64]);
         assert!(measured.notes[0].ends_with("exact: 2 of 2 snapshots equal the data at the fork"));
+    }
+
+    /// Those of experiments d, e and f.
+    #[test]
+    fn figures_of_what_was_asked_for() {
+        let of = |experiment: bench_suite::Record| {
+            let record = experiment.points.last().unwrap().record.clone();
+            serde_json::from_value::<Record>(record).unwrap().measured()
+        };
+        let causes = of(examples::causes());
+        let first = |name, mode| causes.samples(name, mode).unwrap()[0];
+        let freeze = 321e6;
+        let name = "out of service for page tables: freeze and pushes";
+        assert_eq!(first(name, Mode::Default), freeze);
+        let call = first("out of service: freeze", Mode::Async);
+        let pushes = examples::PUSHES_NS as f64;
+        assert_eq!(first(name, Mode::Async), call + pushes);
+        let copies = first("out of service: copy-on-write faults", Mode::Async);
+        assert_eq!(
+            first("out of service in all", Mode::Async),
+            call + pushes + copies
+        );
+        assert_eq!(first("pushes", Mode::Async), 50.0);
+        let note = "longest interruption, default: 321 ms (freeze)";
+        assert!(
+            causes.notes.contains(&note.to_owned()),
+            "{:?}",
+            causes.notes
+        );
+        assert_eq!(causes.samples(CYCLE[0].0, Mode::Async), None);
+
+        let throughput = of(examples::throughputs());
+        let first = |name, mode| throughput.samples(name, mode).unwrap()[0];
+        let name = "the same in percent of steady";
+        assert_eq!(first(name, Mode::Default), 0.0);
+        assert_eq!(first(name, Mode::Async), 98.6);
+        let name = "from BGSAVE until p99 is steady";
+        assert_eq!(first(name, Mode::Default), 400e6, "of 321 ms");
+        assert_eq!(throughput.samples("pushes", Mode::Async), None);
+
+        let cycle = of(examples::cycles());
+        let max = cycle.samples(CYCLE[2].0, Mode::Default).unwrap()[0];
+        let inside = examples::inside_ns(Mode::Default, 1024).fold(0.0, f64::max);
+        assert!((max / inside - 1.0).abs() < 1e-3, "{max}");
     }
 
     #[test]
