@@ -6,6 +6,7 @@
 mod all;
 pub mod bars;
 pub mod lines;
+mod over_time;
 
 use std::collections::BTreeSet;
 use std::ops::Range;

@@ -26,32 +26,52 @@ use super::lines::Axis;
 use super::lines::Chart;
 use super::lines::Line;
 use super::modes;
+use super::over_time;
+use super::over_time::OverTime;
 use crate::command::Mode;
 use crate::command::bench_model;
 use crate::command::bench_redis;
+use crate::command::bench_redis::Cause;
 use crate::command::bench_report;
+use crate::command::bench_snapshots;
 use crate::command::bench_suite;
 use crate::figures::Estimate;
 use crate::figures::Unit;
 use crate::paper;
+use crate::report::time;
 
 /// What an experiment can be drawn as.
 enum Drawing {
     Lines(Chart),
     Bars(Bars),
+    OverTime(OverTime),
     /// Why there is nothing to see
     Nothing(&'static str),
 }
 
 /// The picture, the experiment, and what draws it.
 type Plot = (&'static str, &'static str, fn(&Value) -> Result<Drawing>);
-const PLOTS: [Plot; 9] = [
+const PLOTS: [Plot; 14] = [
     ("call", "a", |value| against_size(value, "call")),
     ("change", "b", change),
+    ("interruptions", "d", interruptions),
+    ("interruption-times", "d", interruption_times),
+    ("throughput", "e", throughput),
+    ("every", "f", |value| {
+        in_both_modes(value, "SET in a whole cycle: p99", Scale::Logarithmic, time)
+    }),
+    ("at-once", "f2", at_once),
     ("rate", "i", rate),
     ("clients", "i", clients),
     ("pushes", "g", pushes),
-    ("copied", "g", copied),
+    ("copied", "g", |value| {
+        in_both_modes(
+            value,
+            "copied by the parent on write",
+            Scale::Linear,
+            mebibytes,
+        )
+    }),
     ("exec", "k", |value| {
         against_size(value, "fork and exec: executed")
     }),
@@ -110,6 +130,7 @@ fn one(from: &Path, to: &Path, plot: fn(&Value) -> Result<Drawing>) -> Result<Op
     match plot(&source.value)? {
         Drawing::Lines(chart) => lines::draw(&chart, &source.caption, to)?,
         Drawing::Bars(bars) => bars::draw(&bars, &source.caption, to)?,
+        Drawing::OverTime(picture) => over_time::draw(&picture, &source.caption, to)?,
         Drawing::Nothing(reason) => return Ok(Some(format!("{}: {reason}", from.display()))),
     }
     Ok(None)
@@ -295,13 +316,18 @@ fn pushes(value: &Value) -> Result<Drawing> {
     }))
 }
 
-/// The memory that writes in a window have made the parent and the child have twice.
-fn copied(value: &Value) -> Result<Drawing> {
+/// One figure of each point.
+fn in_both_modes(
+    value: &Value,
+    figure: &str,
+    scale: Scale,
+    show: fn(f64) -> String,
+) -> Result<Drawing> {
     let (title, points) = redis(value)?;
     let group = |(name, record): &(String, bench_redis::Record)| {
         let measured = record.measured();
         let bar = |mode| {
-            let samples = measured.samples("copied by the parent on write", mode)?;
+            let samples = measured.samples(figure, mode)?;
             let series = usize::from(mode == Mode::Async);
             let value = Estimate::median(samples);
             Some(Bar { series, value })
@@ -314,9 +340,9 @@ fn copied(value: &Value) -> Result<Drawing> {
     };
     Ok(Drawing::Bars(Bars {
         title,
-        axis: "memory copied on write".into(),
-        show: mebibytes,
-        scale: Scale::Linear,
+        axis: figure.into(),
+        show,
+        scale,
         series: modes(),
         groups: points.iter().map(group).collect(),
         published: "",
@@ -328,6 +354,152 @@ fn mebibytes(bytes: f64) -> String {
         few if few < 100.0 => format!("{few:.1} MiB"),
         many => format!("{many:.0} MiB"),
     }
+}
+
+/// Causes of interruptions, and what is shown of each.
+const CAUSES: [(Cause, &str, RGBColor); 4] = [
+    (
+        Cause::Freeze,
+        "out of service: freeze",
+        RGBColor(214, 120, 40),
+    ),
+    (
+        Cause::Push,
+        "out of service: pushes",
+        RGBColor(140, 100, 200),
+    ),
+    (
+        Cause::CopyOnWrite,
+        "out of service: copy-on-write faults",
+        RGBColor(50, 130, 200),
+    ),
+    (
+        Cause::OtherFault,
+        "out of service: other faults",
+        RGBColor(110, 150, 70),
+    ),
+];
+
+/// How long the server was out of service in a window, by cause.
+fn interruptions(value: &Value) -> Result<Drawing> {
+    let (title, points) = redis(value)?;
+    let group = |(name, record): &(String, bench_redis::Record), mode: Mode| {
+        let measured = record.measured();
+        let bar = |(series, (_, figure, _)): (usize, &(Cause, &str, RGBColor))| {
+            let value = Estimate::median(measured.samples(figure, mode)?);
+            // A logarithmic axis has no place for nothing.
+            (value.value > 0.0).then_some(Bar { series, value })
+        };
+        bars::Group {
+            name: format!("{name}\n{mode}"),
+            bars: CAUSES.iter().enumerate().filter_map(bar).collect(),
+            published: None,
+        }
+    };
+    let series = |(cause, _, colour): &(Cause, &str, RGBColor)| Series {
+        name: cause.to_string(),
+        colour: *colour,
+    };
+    Ok(Drawing::Bars(Bars {
+        title,
+        axis: "out of service in a window (logarithmic)".into(),
+        show: time,
+        scale: Scale::Logarithmic,
+        series: CAUSES.iter().map(series).collect(),
+        groups: (points.iter())
+            .flat_map(|point| MODES.map(|mode| group(point, mode)))
+            .collect(),
+        published: "",
+    }))
+}
+
+/// The point of the largest size, the last of these.
+fn largest(points: Vec<(String, bench_redis::Record)>) -> Result<(String, bench_redis::Record)> {
+    let size = |(_, record): &(String, bench_redis::Record)| record.parameters.mb;
+    points
+        .into_iter()
+        .max_by_key(size)
+        .context("it has no points")
+}
+
+/// How many interruptions took how long.
+fn interruption_times(value: &Value) -> Result<Drawing> {
+    let (title, points) = redis(value)?;
+    let (name, record) = largest(points)?;
+    let line = |(cause, mode): (Cause, Mode)| Line {
+        of: cause.to_string(),
+        mode,
+        modelled: false,
+        points: (bench_redis::interruptions(&record.saves, mode, cause).into_iter())
+            .enumerate()
+            .filter(|(_, count)| *count > 0)
+            .map(|(power, count)| {
+                let middle = (power as f64 + 0.5).exp2();
+                (middle, Estimate::exactly(count as f64))
+            })
+            .collect(),
+    };
+    let lines = CAUSES
+        .iter()
+        .flat_map(|(cause, ..)| MODES.map(|mode| (*cause, mode)));
+    Ok(Drawing::Lines(Chart {
+        title,
+        figure: format!("{name}, all windows"),
+        unit: Unit::Number,
+        axis: Axis::Duration,
+        lines: lines
+            .map(line)
+            .filter(|line| !line.points.is_empty())
+            .collect(),
+    }))
+}
+
+/// Over time, at the largest size.
+fn throughput(value: &Value) -> Result<Drawing> {
+    let (title, points) = redis(value)?;
+    let (name, record) = largest(points)?;
+    let line = |mode| (mode, bench_redis::throughput(&record.saves, mode));
+    Ok(Drawing::OverTime(OverTime {
+        title: format!("{title}: {name}"),
+        axis: "SETs per second, median of the saves".into(),
+        lines: (MODES.map(line).into_iter())
+            .filter(|(_, points)| !points.is_empty())
+            .collect(),
+    }))
+}
+
+/// The last call of several, against how many there are.
+fn at_once(value: &Value) -> Result<Drawing> {
+    let record: bench_suite::Record = serde_json::from_value(value.clone())?;
+    let title = title(&record);
+    let mut lines: Vec<Line> = Vec::new();
+    for point in record.points {
+        let record: bench_snapshots::Record = serde_json::from_value(point.record)
+            .with_context(|| format!("point {} is not whole", point.name))?;
+        let (of, measured) = (lines::size(record.mb as f64), record.measured());
+        for mode in MODES {
+            let Some(samples) = measured.samples(bench_snapshots::LAST, mode) else {
+                continue;
+            };
+            let at = (f64::from(record.at_once), Estimate::median(samples));
+            match lines.iter_mut().find(|l| l.of == of && l.mode == mode) {
+                Some(line) => line.points.push(at),
+                None => lines.push(Line {
+                    of: of.clone(),
+                    mode,
+                    modelled: false,
+                    points: vec![at],
+                }),
+            }
+        }
+    }
+    Ok(Drawing::Lines(Chart {
+        title,
+        figure: bench_snapshots::LAST.into(),
+        unit: Unit::Time,
+        axis: Axis::Snapshots,
+        lines,
+    }))
 }
 
 /// A percentile in the window, against the size: measured, modelled and published.
@@ -415,6 +587,10 @@ mod tests {
             examples::patterns(),
             examples::rates(),
             examples::spawns(),
+            examples::causes(),
+            examples::throughputs(),
+            examples::cycles(),
+            examples::at_once(),
         ] {
             write(directory.path(), &record);
         }
@@ -436,6 +612,24 @@ mod tests {
                 ],
             ),
             (
+                "interruptions",
+                &["freeze", "push", "8192", "321 ms", "d.json"],
+            ),
+            (
+                "interruption-times",
+                &[
+                    "8192, all windows",
+                    "default fork, freeze",
+                    "async fork, push",
+                ],
+            ),
+            (
+                "throughput",
+                &["seconds since BGSAVE", "example of e: 8192", "e.json"],
+            ),
+            ("every", &["SET in a whole cycle: p99", "1024-every-10"]),
+            ("at-once", &["snapshots at once", "16", "f2.json"]),
+            (
                 "rate",
                 &["in percent of the capacity", "max in the window", "i.json"],
             ),
@@ -454,6 +648,25 @@ mod tests {
                 assert!(svg.contains(word), "{word} is not in {name}");
             }
         }
+    }
+
+    #[test]
+    fn times_are_counted_by_logarithm() {
+        let value = serde_json::to_value(examples::causes()).unwrap();
+        let Drawing::Lines(chart) = interruption_times(&value).unwrap() else {
+            panic!("no lines")
+        };
+        let points = |of: &str, mode| {
+            let mut lines = chart.lines.iter();
+            let line = lines.find(|line| line.of == of && line.mode == mode);
+            line.map(|line| line.points.iter().map(|(x, y)| (*x, y.value)).collect())
+        };
+        let between = |power: f64| (power + 0.5).exp2();
+        // 50 of 62.9 us each, in each of five windows.
+        let pushes: Vec<_> = points("push", Mode::Async).unwrap();
+        assert_eq!(pushes, [(between(15.0), 250.0)]);
+        assert_eq!(points("push", Mode::Default), None);
+        assert_eq!(points("freeze", Mode::Default).unwrap().len(), 1);
     }
 
     #[test]

@@ -18,6 +18,7 @@ use super::ticks;
 use crate::command::Mode;
 use crate::figures::Estimate;
 use crate::figures::Unit;
+use crate::report::time;
 
 pub struct Chart {
     pub title: String,
@@ -36,6 +37,9 @@ pub enum Axis {
     /// Percent of the capacity
     Rate,
     Clients,
+    Snapshots,
+    /// Nanoseconds, and how often something took that
+    Duration,
 }
 
 pub struct Line {
@@ -61,6 +65,8 @@ impl Axis {
             Self::Size => "size (logarithmic)",
             Self::Rate => "rate, in percent of the capacity (logarithmic)",
             Self::Clients => "clients (logarithmic)",
+            Self::Snapshots => "snapshots at once (logarithmic)",
+            Self::Duration => "how long, to a power of two (logarithmic)",
         }
     }
 
@@ -68,7 +74,16 @@ impl Axis {
         match self {
             Self::Size => size(value),
             Self::Rate => format!("{value:.0} %"),
-            Self::Clients => format!("{value:.0}"),
+            Self::Clients | Self::Snapshots => format!("{value:.0}"),
+            Self::Duration => time(value),
+        }
+    }
+
+    /// What the values are.
+    fn values(self) -> &'static str {
+        match self {
+            Self::Duration => "how many (logarithmic)",
+            _ => "median, 95 % interval (logarithmic)",
         }
     }
 }
@@ -85,12 +100,15 @@ impl Chart {
         kinds
     }
 
-    /// What is named on the axis: the powers of two among sizes, otherwise each value.
+    /// What is named on the axis: the powers of two among sizes, some times, otherwise each value.
     fn columns(&self) -> Vec<f64> {
         let (left, right) = self.extent(|(x, _)| *x);
         if self.axis == Axis::Size {
             let powers = (0..40).map(|power| f64::from(power).exp2());
             return powers.filter(|mb| (left..=right).contains(mb)).collect();
+        }
+        if self.axis == Axis::Duration {
+            return ticks(&(left..right));
         }
         let points = self.lines.iter().flat_map(|line| &line.points);
         let mut values: Vec<f64> = points.map(|(x, _)| *x).collect();
@@ -142,7 +160,7 @@ pub fn draw(chart: &Chart, caption: &str, output: &Path) -> Result<()> {
         .bold_line_style(INK.mix(0.3))
         .light_line_style(TRANSPARENT)
         .x_desc(chart.axis.title())
-        .y_desc("median, 95 % interval (logarithmic)")
+        .y_desc(chart.axis.values())
         .x_label_formatter(&|x| chart.axis.show(*x))
         .y_label_formatter(&|value| chart.unit.show(*value))
         .label_style((FONT, 13).into_font().color(&INK))
@@ -180,10 +198,10 @@ fn kind_of(kinds: &[&str], line: &Line) -> usize {
     kinds.iter().position(|kind| *kind == line.of).unwrap_or(0)
 }
 
-/// A point: squares, diamonds and triangles, in turn.
+/// A point: squares, diamonds and two kinds of triangles, in turn.
 fn shape(kind: usize, (x, y): (i32, i32), colour: RGBColor) -> Polygon<(i32, i32)> {
     let p = POINT + 1;
-    let corners = match kind % 3 {
+    let corners = match kind % 4 {
         0 => vec![
             (x - POINT, y - POINT),
             (x + POINT, y - POINT),
@@ -196,7 +214,8 @@ fn shape(kind: usize, (x, y): (i32, i32), colour: RGBColor) -> Polygon<(i32, i32
             (x, y + p + 1),
             (x - p - 1, y),
         ],
-        _ => vec![(x, y - p), (x + p, y + p), (x - p, y + p)],
+        2 => vec![(x, y - p), (x + p, y + p), (x - p, y + p)],
+        _ => vec![(x, y + p), (x + p, y - p), (x - p, y - p)],
     };
     Polygon::new(corners, colour.filled())
 }
