@@ -239,7 +239,8 @@ pub fn notes(saves: &[Save]) -> Vec<String> {
         .collect()
 }
 
-/// The median over all saves in `mode` of the SETs per second in each bin, by seconds since BGSAVE.
+/// The median over all saves in `mode` of the SETs per second in each bin, by seconds from BGSAVE to
+/// its middle.
 pub fn typical(saves: &[Save], mode: Mode) -> Vec<(f64, f64)> {
     let mut bins: BTreeMap<i64, Vec<f64>> = BTreeMap::new();
     let mut bin_ms = 0;
@@ -252,7 +253,7 @@ pub fn typical(saves: &[Save], mode: Mode) -> Vec<(f64, f64)> {
         }
     }
     let point = |(place, rates): (i64, Vec<f64>)| {
-        Some((place as f64 * bin_ms as f64 / 1e3, median(rates)?))
+        Some(((place as f64 + 0.5) * bin_ms as f64 / 1e3, median(rates)?))
     };
     bins.into_iter().filter_map(point).collect()
 }

@@ -292,7 +292,7 @@ impl Tracer {
 
 /// A figure of a traced save.
 type Part = (&'static str, Unit, fn(&Interruptions) -> u64);
-const PARTS: [Part; 10] = [
+const PARTS: [Part; 11] = [
     (
         "out of service for page tables: freeze and pushes",
         Unit::Time,
@@ -313,6 +313,10 @@ const PARTS: [Part; 10] = [
     }),
     ("longest interruption", Unit::Time, |i| {
         i.longest.as_ref().map_or(0, |longest| longest.ns)
+    }),
+    ("copy-on-write fault: p50 of a window", Unit::Time, |i| {
+        let copies = i.causes.get(&Cause::CopyOnWrite);
+        copies.map_or(0, |copies| copies.times.percentile(50.0))
     }),
     ("pushes", Unit::Number, |i| i.count(Cause::Push)),
     ("copy-on-write faults", Unit::Number, |i| {

@@ -340,7 +340,10 @@ fn in_both_modes(
     };
     Ok(Drawing::Bars(Bars {
         title,
-        axis: figure.into(),
+        axis: match scale {
+            Scale::Linear => figure.into(),
+            Scale::Logarithmic => format!("{figure} (logarithmic)"),
+        },
         show,
         scale,
         series: modes(),
