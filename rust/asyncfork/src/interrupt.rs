@@ -40,6 +40,17 @@ pub fn catch() -> Result<()> {
     Ok(())
 }
 
+/// Has the signals noted, and no more, without a thread: for what has started nothing, and looks by
+/// [`check()`].
+pub fn note() -> Result<()> {
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        let store = move || SIGNAL.store(signal, Ordering::SeqCst);
+        // SAFETY: a store to an atomic is all that the handler does.
+        unsafe { signal_hook::low_level::register(signal, store) }?;
+    }
+    Ok(())
+}
+
 /// The exit status, if a signal has arrived.
 pub fn status() -> Option<u8> {
     match SIGNAL.load(Ordering::SeqCst) {

@@ -4,12 +4,15 @@
 
 mod command;
 mod figures;
+mod huge_pages;
 mod interrupt;
+mod knobs;
 mod machine;
 mod memory;
 mod paper;
 mod redis;
 mod report;
+mod same_pages;
 mod tracefs;
 
 use std::env;

@@ -16,12 +16,19 @@ use clap::ValueEnum;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::huge_pages;
+use crate::huge_pages::HugePages;
+use crate::knobs::Knobs;
+use crate::knobs::Setting;
 use crate::machine;
+use crate::same_pages;
 
 /// What one entry of a page-table directory (PMD) covers.
 pub const RANGE: usize = 2 << 20;
 /// Memory is swapped out in pieces of this length, so that the rest need not fit.
 const PIECE: usize = 64 << 20;
+/// And merged in such: all that was merged before is looked at again for each.
+const MERGED_PIECE: usize = 256 << 20;
 /// The least share of the memory that is swapped out if that was asked for.
 const SWAPPED: f64 = 0.9;
 
@@ -37,6 +44,22 @@ pub enum Pages {
     Zero,
     /// Swap entries, everywhere; takes as much swap. A fork counts each in the swap map
     Swapped,
+    /// Pages that KSM has merged, all but one of each 2 MiB: nearly all entries refer to a few
+    /// pages. A fork counts each. Takes root
+    Ksm,
+}
+
+/// What memory consists of.
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
+pub struct Kind {
+    /// What the memory is full of
+    #[arg(long, value_enum, value_name = "KIND", default_value = "written")]
+    pub pages: Pages,
+
+    /// Have the machine give huge pages so (takes root), and ask for them but with always and 64k;
+    /// what it did before is put back [default: 4 KiB pages, the machine as it is]
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub huge_pages: Option<HugePages>,
 }
 
 impl fmt::Display for Pages {
@@ -45,7 +68,54 @@ impl fmt::Display for Pages {
             Self::Written => "written",
             Self::Zero => "zero",
             Self::Swapped => "swapped",
+            Self::Ksm => "merged",
         })
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.huge_pages {
+            Some(huge_pages) => write!(f, "{} pages, {huge_pages}", self.pages),
+            None => write!(f, "{} pages", self.pages),
+        }
+    }
+}
+
+impl From<Pages> for Kind {
+    fn from(pages: Pages) -> Self {
+        Self {
+            pages,
+            huge_pages: None,
+        }
+    }
+}
+
+impl Kind {
+    /// Refuses `mb` MiB of it where they do not fit, and what is no kind.
+    ///
+    /// # Errors
+    ///
+    /// That it cannot be.
+    pub fn require_room(self, mb: u64) -> Result<()> {
+        if self.huge_pages.is_some() && self.pages != Pages::Written {
+            bail!("--huge-pages is for --pages written");
+        }
+        self.pages.require_room(mb)
+    }
+
+    /// It takes settings of the machine.
+    pub fn takes_settings(self) -> bool {
+        self.pages == Pages::Ksm || self.huge_pages.is_some()
+    }
+
+    /// What is asked of the kernel for the memory.
+    fn advice(self) -> Option<libc::c_int> {
+        match self.huge_pages {
+            None => Some(libc::MADV_NOHUGEPAGE),
+            Some(HugePages::Madvise | HugePages::Never) => Some(libc::MADV_HUGEPAGE),
+            Some(HugePages::Always | HugePages::Size64k) => None,
+        }
     }
 }
 
@@ -56,8 +126,13 @@ impl Pages {
     /// # Errors
     ///
     /// That they do not.
-    pub fn require_room(self, mb: u64) -> Result<()> {
-        let pages = if self == Self::Written { mb } else { 0 };
+    fn require_room(self, mb: u64) -> Result<()> {
+        let pages = match self {
+            Self::Written => mb,
+            Self::Zero | Self::Swapped => 0,
+            // What is not merged yet, a page for 256 that are, and 64 bytes for each.
+            Self::Ksm => mb.min((MERGED_PIECE >> 20) as u64) + mb / 256 + mb / 64,
+        };
         let needed = pages + 3 * mb.div_ceil(512) + 32;
         let available = machine::available_mib();
         if available < needed {
@@ -78,8 +153,9 @@ pub struct Memory {
     start: *mut u8,
     length: usize,
     page: usize,
-    pages: Pages,
+    kind: Kind,
     settle: Duration,
+    knobs: Knobs,
 }
 
 impl Memory {
@@ -87,8 +163,12 @@ impl Memory {
     ///
     /// # Errors
     ///
-    /// Those of the system calls, and that nothing was swapped out.
-    pub fn new(length: usize, pages: Pages, settle: Duration) -> Result<Self> {
+    /// Those of the system calls, and that nothing was swapped out or merged.
+    pub fn new(length: usize, kind: impl Into<Kind>, settle: Duration) -> Result<Self> {
+        let (kind, mut knobs): (Kind, _) = (kind.into(), Knobs::default());
+        if let Some(huge_pages) = kind.huge_pages {
+            huge_pages.set(&mut knobs)?;
+        }
         let start = map(length)?;
         // SAFETY: allowed at any time.
         let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
@@ -96,15 +176,12 @@ impl Memory {
             start,
             length,
             page,
-            pages,
+            kind,
             settle,
+            knobs,
         };
-        match memory.advise(0, length, libc::MADV_NOHUGEPAGE) {
-            // The answer of a kernel without huge pages.
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {}
-            result => result.context("cannot ask for small pages")?,
-        }
-        match pages {
+        memory.ask(0, length)?;
+        match kind.pages {
             Pages::Written => {}
             Pages::Zero => {
                 // Without a page of its own there is nothing that fork() would have to copy.
@@ -114,8 +191,36 @@ impl Memory {
                     .context("cannot map the zero page")?;
             }
             Pages::Swapped => memory.swap_out()?,
+            Pages::Ksm => memory.merge()?,
         }
         Ok(memory)
+    }
+
+    /// What was set of the machine for it.
+    pub fn settings(&self) -> Vec<Setting> {
+        self.knobs.settings().to_vec()
+    }
+
+    /// KiB of this process in pages of 2 MiB, if huge pages were asked for.
+    ///
+    /// # Errors
+    ///
+    /// That the kernel does not say.
+    pub fn huge_kib(&self) -> Result<Option<u64>> {
+        let asked = self.kind.huge_pages;
+        asked.map(|_| huge_pages::mapped_kib("self")).transpose()
+    }
+
+    /// Asks for pages of the size that all of it has.
+    fn ask(&self, offset: usize, length: usize) -> Result<()> {
+        let Some(advice) = self.kind.advice() else {
+            return Ok(());
+        };
+        match self.advise(offset, length, advice) {
+            // The answer of a kernel without huge pages.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(()),
+            result => result.context("cannot ask for pages of this size"),
+        }
     }
 
     pub fn length(&self) -> usize {
@@ -154,8 +259,13 @@ impl Memory {
     ///
     /// Those of the system calls.
     pub fn touch(&mut self) -> Result<()> {
-        match self.pages {
+        match self.kind.pages {
             Pages::Written => {
+                // A fork and a write break a huge page up, and it does not come back.
+                if self.kind.huge_pages.is_some() {
+                    self.advise(0, self.length, libc::MADV_DONTNEED)
+                        .context("cannot drop pages")?;
+                }
                 for offset in self.offsets() {
                     self.write(offset);
                 }
@@ -171,6 +281,12 @@ impl Memory {
                 for offset in (0..self.length).step_by(RANGE) {
                     self.advise(offset, self.page, libc::MADV_PAGEOUT)
                         .context("cannot swap out")?;
+                }
+            }
+            // One page of each range is no other's, and stays that.
+            Pages::Ksm => {
+                for offset in (0..self.length).step_by(RANGE) {
+                    self.write(offset);
                 }
             }
         }
@@ -216,6 +332,34 @@ impl Memory {
             bail!("only {swapped} of {wanted} MiB could be swapped out");
         }
         Ok(())
+    }
+
+    /// Fills the memory with pages that are alike, but for the first of each range, and waits until
+    /// they are merged.
+    fn merge(&mut self) -> Result<()> {
+        /// Not zero, which may become the zero page
+        const ALIKE: u8 = 0xa5;
+
+        self.advise(0, self.length, libc::MADV_MERGEABLE)
+            .context("cannot ask for pages to be merged (KSM)")?;
+        same_pages::start(&mut self.knobs)?;
+        let mut alike = 0;
+        for start in (0..self.length).step_by(MERGED_PIECE) {
+            let end = self.length.min(start + MERGED_PIECE);
+            for offset in (start..end).step_by(self.page) {
+                // SAFETY: this page is within the mapping, which nothing else refers to.
+                unsafe {
+                    let page = self.start.add(offset);
+                    page.write_bytes(ALIKE, self.page);
+                    if offset % RANGE == 0 {
+                        page.cast::<usize>().write(offset);
+                    }
+                }
+                alike += usize::from(offset % RANGE != 0);
+            }
+            same_pages::wait(alike)?;
+        }
+        same_pages::stop(&mut self.knobs)
     }
 
     fn advise(&self, offset: usize, length: usize, advice: libc::c_int) -> io::Result<()> {
@@ -305,7 +449,10 @@ mod tests {
             eprintln!("SKIP: this machine has swap");
             return;
         }
-        let error = Pages::Swapped.require_room(8).unwrap_err().to_string();
+        let error = Kind::from(Pages::Swapped)
+            .require_room(8)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("8 MiB of free swap"), "{error}");
         let error = Memory::new(4 * RANGE, Pages::Swapped, Duration::ZERO).err();
         let error = error.unwrap().to_string();

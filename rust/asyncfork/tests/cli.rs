@@ -182,6 +182,8 @@ fn wrong_arguments() {
     for arguments in [
         &["bench", "fork", "--runs", "0"][..],
         &["bench", "fork", "--mb", "x"],
+        &["bench", "fork", "--pages", "huge"],
+        &["bench", "fork", "--huge-pages", "2M"],
         &["bench", "redis", "--mb", "1"],
         &["bench", "redis", "--modes", "fast"],
         &["bench", "redis", "--soak", "3", "--saves", "2"],
@@ -195,6 +197,9 @@ fn wrong_arguments() {
         &["bench", "redis", "--check", "digest"],
         &["bench", "redis", "--after", "1", "--every", "2"],
         &["bench", "snapshots", "--at-once", "17"],
+        &["bench", "redis", "--snapshot", "save"],
+        &["bench", "redis", "--io-threads", "0"],
+        &["bench", "redis", "--huge-pages", "2M"],
         &["bench"],
         &["frobnicate"],
     ] {
@@ -234,6 +239,18 @@ fn too_little_memory() {
             "{line}"
         );
     }
+}
+
+#[test]
+fn huge_pages_are_of_written_ones() {
+    let _alone = alone();
+    let options = ["--huge-pages", "never", "--pages", "zero", "--mb", "8"];
+    let arguments = ["bench", "fork", "--modes", "default"];
+    let line = one_line(&run(&[&arguments[..], &options].concat()), 1);
+    assert!(
+        line.contains("--huge-pages is for --pages written"),
+        "{line}"
+    );
 }
 
 #[test]
@@ -791,6 +808,44 @@ fn interruptions_have_causes() {
     }
 }
 
+/// What else a server forks for, by one with threads.
+#[test]
+fn bench_redis_of_other_snapshots() {
+    let _alone = alone();
+    if !has_redis() {
+        return;
+    }
+    for snapshot in ["aof", "sync"] {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("redis.json");
+        let options = ["--snapshot", snapshot, "--io-threads", "2", "--json"];
+        let output = asyncfork(&small(directory.path(), "2", &options))
+            .arg(&file)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        assert!(
+            stdout(&output).ends_with("exact: 2 of 2 snapshots equal the data at the fork\n"),
+            "{output:?}"
+        );
+        let json: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+        assert_eq!(json["parameters"]["snapshot"], snapshot);
+        assert_eq!(json["parameters"]["io_threads"], 2);
+        for save in json["saves"].as_array().unwrap() {
+            assert!(save["fork_us"].as_u64().unwrap() > 0, "{snapshot}");
+            assert!(save["inside"]["count"].as_u64().unwrap() > 0, "{snapshot}");
+            let cpu = |name: &str| save["cpu"][name].as_f64().unwrap();
+            assert!(cpu("parent_user") + cpu("parent_system") > 0.0);
+            assert!(cpu("child_user") + cpu("child_system") > 0.0);
+        }
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let options = ["--snapshot", "sync", "--check", "server"];
+    let line = one_line(&run(&small(directory.path(), "1", &options)), 1);
+    assert!(line.contains("--check server takes"), "{line}");
+}
+
 #[test]
 fn more_clients_than_keys() {
     let _alone = alone();
@@ -814,14 +869,18 @@ fn a_file_that_differs_is_found() {
     if !has_redis() {
         return;
     }
-    for (command, reason) in [
+    for (snapshot, command, reason) in [
         (
+            "rdb",
             "SETRANGE key:000000000003 500 x",
             "key 3 has a value that was never written to it",
         ),
-        ("DEL key:000000000003", "key 3 is missing"),
-        ("SET other x", " keys instead of "),
-        ("SADD set x", "the snapshot has more than strings"),
+        ("rdb", "DEL key:000000000003", "key 3 is missing"),
+        ("rdb", "SET other x", " keys instead of "),
+        ("rdb", "SADD set x", "the snapshot has more than strings"),
+        ("aof", "DEL key:000000000003", "key 3 is missing"),
+        ("sync", "DEL key:000000000003", "key 3 is missing"),
+        ("sync", "SADD set x", "the snapshot has more than strings"),
     ] {
         let directory = tempfile::tempdir().unwrap();
         let client = "redis-cli -s ${1%.conf}.sock";
@@ -831,7 +890,14 @@ fn a_file_that_differs_is_found() {
              >/dev/null 2>&1 & exec redis-server \"$@\""
         );
         let server = server(directory.path(), &script);
-        let options = ["--check", "file", "--server", server.to_str().unwrap()];
+        let options = [
+            "--check",
+            "file",
+            "--snapshot",
+            snapshot,
+            "--server",
+            server.to_str().unwrap(),
+        ];
         let output = run(&small(directory.path(), "1", &options));
         assert_eq!(output.status.code(), Some(1), "{output:?}");
         let text = stdout(&output);

@@ -31,7 +31,11 @@ use crate::figures::Figure;
 use crate::figures::Measured;
 use crate::figures::Unit;
 use crate::figures::in_both_modes;
+use crate::huge_pages;
+use crate::huge_pages::HugePages;
+use crate::knobs::Setting;
 use crate::machine::Machine;
+use crate::memory::Kind;
 use crate::memory::Memory;
 use crate::memory::Pages;
 use crate::memory::RANGE;
@@ -51,9 +55,8 @@ pub struct Options {
     #[command(flatten)]
     pub repeat: Repeat,
 
-    /// What the memory is full of
-    #[arg(long, value_enum, value_name = "KIND", default_value = "written")]
-    pages: Pages,
+    #[command(flatten)]
+    kind: Kind,
 
     /// Fail unless the asynchronous call is short enough and the child complete soon enough
     #[arg(long)]
@@ -76,6 +79,11 @@ pub struct Record {
     pub mb: u64,
     #[serde(default)]
     pub pages: Pages,
+    #[serde(default)]
+    pub huge_pages: Option<HugePages>,
+    /// What was set of the machine
+    #[serde(default)]
+    settings: Vec<Setting>,
     settle_ms: u64,
     pub runs: Vec<Run>,
 }
@@ -92,6 +100,12 @@ pub struct Run {
     write_call_ns: u64,
     /// Each write of the parent after the second fork: one byte per 2 MiB, in order of address
     pub writes_ns: Vec<u64>,
+    /// KiB in pages of 2 MiB before the first fork, if huge pages were asked for
+    #[serde(default)]
+    pub huge_kib: Option<u64>,
+    /// The same in pages of 64 KiB, of the whole machine
+    #[serde(default)]
+    pub size_64k_kib: Option<u64>,
     /// The kernel's counters over both forks
     pub counters: Option<Counters>,
 }
@@ -112,17 +126,18 @@ impl Run {
 
     /// What is wrong with how the forks were made: asynchronously or not, as asked?
     fn misdone(&self) -> Option<String> {
-        super::misdone(self.mode, self.counters.as_ref(), 2)
+        let may_be_nothing = self.huge_kib.is_some_and(|kib| kib > 0);
+        super::misdone(self.mode, self.counters.as_ref(), 2, may_be_nothing)
     }
 }
 
 impl Options {
     pub fn execute(mut self) -> Result<ExitCode> {
-        let json = self.repeat.prepare(self.pages)?;
+        let json = self.repeat.prepare(self.kind)?;
         if self.check && self.repeat.modes.len() < 2 {
             bail!("--check compares both modes");
         }
-        let (machine, runs) = self.repeat.measure(self.pages, measure, |run: &Run| {
+        let repeated = self.repeat.measure(self.kind, measure, |run: &Run| {
             format!(
                 "call {:>8}  child {:>8}",
                 time(run.call_ns as f64),
@@ -131,11 +146,13 @@ impl Options {
         })?;
         let record = Record {
             benchmark: "fork".into(),
-            machine,
+            machine: repeated.machine,
             mb: self.repeat.mb,
-            pages: self.pages,
+            pages: self.kind.pages,
+            huge_pages: self.kind.huge_pages,
+            settings: repeated.settings,
             settle_ms: self.repeat.settle_ms,
-            runs,
+            runs: repeated.runs,
         };
         report::print(&record.table(&self.repeat.modes))?;
         if let Some(json) = json {
@@ -174,6 +191,26 @@ impl Options {
 }
 
 impl Record {
+    fn kind(&self) -> Kind {
+        Kind {
+            pages: self.pages,
+            huge_pages: self.huge_pages,
+        }
+    }
+
+    /// How much was in huge pages.
+    fn huge_note(&self) -> Option<String> {
+        let least = self.runs.iter().filter_map(|run| run.huge_kib).min()?;
+        let of_64k = self.runs.iter().filter_map(|run| run.size_64k_kib).min();
+        let of_64k = of_64k.map_or("unknown".into(), |kib| format!("{} MiB", kib >> 10));
+        Some(format!(
+            "of {} MiB at least {} MiB were in pages of 2 MiB; of the machine in pages of 64 KiB: \
+             {of_64k}",
+            self.mb,
+            least >> 10
+        ))
+    }
+
     fn runs(&self, mode: Mode) -> impl Iterator<Item = &Run> {
         self.runs.iter().filter(move |run| run.mode == mode)
     }
@@ -253,6 +290,8 @@ pub fn picture(record: serde_json::Value) -> Result<Picture> {
 fn measure(memory: &mut Memory, mode: Mode) -> Result<Run> {
     // The same both times, whatever the last child left shared.
     memory.touch()?;
+    let huge_kib = memory.huge_kib()?;
+    let size_64k_kib = huge_kib.and_then(|_| huge_pages::size_64k_kib());
     let before = asyncfork::counters().ok();
     let mut child = Child::fork(mode)?;
     let (call_ns, child_ns) = (child.call_ns, child.first_instruction()?);
@@ -276,6 +315,8 @@ fn measure(memory: &mut Memory, mode: Mode) -> Result<Run> {
         child_ns,
         write_call_ns,
         writes_ns,
+        huge_kib,
+        size_64k_kib,
         counters,
     })
 }
@@ -305,10 +346,10 @@ pub fn measured(record: serde_json::Value) -> Result<Measured> {
         samples: record.runs(mode).map(|run| figure(run) as f64).collect(),
     };
     Ok(Measured {
-        of: format!("{} pages", record.pages),
+        of: record.kind().to_string(),
         mb: record.mb,
         figures: in_both_modes(parts, figure),
-        notes: vec![],
+        notes: record.huge_note().into_iter().collect(),
     })
 }
 
@@ -383,6 +424,8 @@ mod tests {
             child_ns,
             write_call_ns: call_ns,
             writes_ns: vec![10_000, 12_000],
+            huge_kib: None,
+            size_64k_kib: None,
             counters: Some(Counters::parse(&format!(
                 "async_pgtable_session_start {sessions}\n"
             ))),
@@ -401,6 +444,8 @@ mod tests {
             machine: Machine::read(None),
             mb: 1024,
             pages: Pages::Written,
+            huge_pages: None,
+            settings: vec![],
             settle_ms: 0,
             runs,
         }
@@ -415,7 +460,7 @@ mod tests {
                 settle_ms: 0,
                 output: Output::default(),
             },
-            pages: Pages::Written,
+            kind: Pages::Written.into(),
             check: true,
             min_speedup,
             max_complete,
@@ -456,6 +501,11 @@ mod tests {
             "async_pgtable_session_start 1\nasync_pgtable_fallback_small 1\n",
         ));
         assert!(wrong.misdone().is_some());
+        // Of huge pages there may be nothing to defer.
+        wrong.huge_kib = Some(0);
+        assert!(wrong.misdone().is_some());
+        wrong.huge_kib = Some(2048);
+        assert_eq!(wrong.misdone(), None);
         wrong.mode = Mode::Default;
         assert!(wrong.misdone().is_some());
     }

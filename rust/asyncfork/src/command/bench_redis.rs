@@ -12,12 +12,16 @@
 
 mod check;
 mod clients;
+mod cpu;
 mod record;
+mod snapshot;
 mod throughput;
 mod trace;
 
+use std::env;
 use std::fs;
 use std::ops::Range;
+use std::path::Path;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -33,7 +37,10 @@ use super::counters_for;
 use super::plot::Group;
 use super::plot::Picture;
 use crate::figures::Measured;
+use crate::huge_pages;
+use crate::huge_pages::HugePages;
 use crate::interrupt;
+use crate::knobs::Knobs;
 use crate::machine::Machine;
 use crate::redis::Client;
 use crate::redis::Data;
@@ -42,15 +49,18 @@ use crate::redis::Info;
 use crate::redis::Load;
 use crate::redis::Outcome;
 use crate::redis::Pace;
+use crate::redis::Server;
 use crate::redis::Settings;
 use crate::report;
 use crate::report::Output;
 use check::Check;
 use clients::Clients;
+use cpu::Cpu;
 use record::Parameters;
 pub use record::Record;
 pub use record::Save;
 use record::Summary;
+use snapshot::Made;
 pub use throughput::typical as throughput;
 pub use trace::Cause;
 use trace::Tracer;
@@ -76,7 +86,7 @@ pub struct Options {
     mb: u64,
 
     /// Snapshots per mode
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, alias = "runs", value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     pub saves: u32,
 
     /// Forks to measure, in turn
@@ -102,6 +112,18 @@ pub struct Options {
     /// Record every interruption of the server in the window, by cause; takes root and tracefs
     #[arg(long)]
     trace: bool,
+    /// What the server forks for
+    #[arg(long, value_enum, value_name = "KIND", default_value = "rdb")]
+    snapshot: snapshot::Kind,
+
+    /// Threads with which the server reads requests and writes replies
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=16))]
+    io_threads: u16,
+
+    /// Have the machine, and the server, give huge pages so; the server never asks for them. What
+    /// the machine did before is put back [default: as the machine is, and none in the server]
+    #[arg(long, value_enum, value_name = "HOW")]
+    huge_pages: Option<HugePages>,
 
     /// How to check a snapshot [default: server up to 2048 MiB, file above]
     #[arg(long, value_enum, value_name = "HOW")]
@@ -120,7 +142,7 @@ pub struct Options {
     #[arg(long)]
     compress: bool,
 
-    /// The server to run
+    /// The server to run: a path, a file beside this program, or a name to look for in $PATH
     #[arg(long, default_value = "redis-server", value_name = "PATH")]
     server: PathBuf,
 
@@ -138,6 +160,15 @@ fn not_negative(text: &str) -> Result<f64, &'static str> {
         .ok()
         .filter(|number| (0.0..=1e6).contains(number));
     number.ok_or("not a number from 0 to 1000000")
+}
+
+/// `program`, or the file of that name beside this program.
+fn found(program: &Path) -> PathBuf {
+    let beside = || {
+        let path = env::current_exe().ok()?.with_file_name(program);
+        (program.components().count() == 1 && path.is_file()).then_some(path)
+    };
+    beside().unwrap_or_else(|| program.to_owned())
 }
 
 /// The sysctl as it was found, put back at the end.
@@ -223,7 +254,22 @@ pub fn measured(record: serde_json::Value) -> Result<Measured> {
 
 impl Options {
     fn check(&self) -> Check {
-        self.check.unwrap_or(Check::for_size(self.mb))
+        let default = match self.snapshot {
+            snapshot::Kind::Rdb => Check::for_size(self.mb),
+            _ => Check::File,
+        };
+        self.check.unwrap_or(default)
+    }
+
+    /// More of the server's configuration.
+    fn config(&self) -> String {
+        // A server does without huge pages otherwise, whatever the machine says.
+        let huge_pages = match self.huge_pages {
+            Some(_) => "disable-thp no\n",
+            None => "",
+        };
+        let (threads, kind) = (self.io_threads, self.snapshot.config());
+        format!("io-threads {threads}\n{kind}{huge_pages}")
     }
 
     pub fn execute(mut self) -> Result<ExitCode> {
@@ -233,6 +279,9 @@ impl Options {
         self.modes.sort();
         self.modes.dedup();
         let counters = counters_for(&self.modes)?;
+        if self.check() == Check::Server && self.snapshot != snapshot::Kind::Rdb {
+            bail!("--check server takes a file of BGSAVE: --snapshot rdb");
+        }
         interrupt::catch()?;
         let json = self.output.create()?;
         let base = self.dir.clone().unwrap_or_else(std::env::temp_dir);
@@ -242,12 +291,15 @@ impl Options {
         let directory =
             directory.with_context(|| format!("cannot make a directory in {}", base.display()))?;
         let settings = Settings {
-            binary: self.server.clone(),
+            binary: found(&self.server),
             directory: directory.path().to_owned(),
             compress: self.compress,
+            more: self.config(),
         };
         let version = settings.version()?;
-        self.check().require_room(self.mb, &settings.directory)?;
+        let files = self.snapshot.files();
+        self.check()
+            .require_room(self.mb, files, &settings.directory)?;
         let sysctl = Sysctl {
             found: counters.map(|_| asyncfork::mode()).transpose()?,
             asked: self.modes.contains(&Mode::Async),
@@ -274,6 +326,10 @@ impl Options {
         settings: &Settings,
         sysctl: &Sysctl,
     ) -> Result<Record> {
+        let mut knobs = Knobs::default();
+        if let Some(huge_pages) = self.huge_pages {
+            huge_pages.set(&mut knobs)?;
+        }
         // For the fill, which forks nothing, and so that a lack of root shows at once.
         sysctl.set(self.modes[0])?;
         let server = settings.start("server", sysctl.asked)?;
@@ -300,6 +356,7 @@ impl Options {
             data.keys, self.clients.value_size
         );
 
+        self.snapshot.prepare(&mut control)?;
         let load = self.clients.start(&server, data)?;
         let (pace, capacity) = self.clients.pace(&load)?;
         if let (Some(capacity), Pace::Open(rate)) = (capacity, pace) {
@@ -310,6 +367,7 @@ impl Options {
             settings,
             sysctl,
             tracer,
+            server: &server,
             control,
             load,
             pace,
@@ -337,8 +395,12 @@ impl Options {
                 every_seconds: self.around.every_seconds(),
                 compress: self.compress,
                 check: self.check(),
+                snapshot: self.snapshot,
+                io_threads: self.io_threads,
+                huge_pages: self.huge_pages,
                 clients: self.clients.parameters(pace, capacity),
             },
+            settings: knobs.settings().to_vec(),
             keys: data.keys,
             used_memory_bytes,
             fill_seconds,
@@ -353,6 +415,7 @@ struct Bench<'a> {
     settings: &'a Settings,
     sysctl: &'a Sysctl,
     tracer: Option<Tracer>,
+    server: &'a Server,
     control: Client,
     load: Load,
     pace: Pace,
@@ -363,6 +426,8 @@ struct Bench<'a> {
 impl Bench<'_> {
     fn save(&mut self, mode: Mode) -> Result<Save> {
         self.sysctl.set(mode)?;
+        let huge_kib = self.huge_kib()?;
+        let size_64k_kib = huge_kib.and_then(|_| huge_pages::size_64k_kib());
         self.load.run(self.pace)?;
         interrupt::sleep(SETTLE)?;
         let begun = Instant::now();
@@ -370,19 +435,15 @@ impl Bench<'_> {
 
         let used: u64 = Info::read(&mut self.control, "memory")?.number("used_memory")?;
         let before = asyncfork::counters().ok();
+        let cpu = Cpu::read(&mut self.control)?;
         self.load.mark();
+        let kind = self.options.snapshot;
         self.tracer.as_ref().map_or(Ok(()), Tracer::start)?;
-        let start = Instant::now();
-        self.control.command(&["BGSAVE"])?;
-        let bgsave = start..Instant::now();
-        let info = loop {
-            let info = Info::read(&mut self.control, "persistence")?;
-            if info.text("rdb_bgsave_in_progress")? == "0" {
-                break info;
-            }
-            interrupt::sleep(POLL)?;
-        };
-        let window = start.elapsed();
+        let started = kind.start(self.server, &mut self.control, self.data)?;
+        let bgsave = started.command.clone();
+        let made = started.finish(&mut self.control)?;
+        let window = bgsave.start.elapsed();
+        let cpu = Cpu::read(&mut self.control)?.since(cpu);
         self.tracer.as_ref().map_or(Ok(()), Tracer::stop)?;
         self.load.mark();
         interrupt::sleep(self.options.around.rest(window))?;
@@ -394,25 +455,20 @@ impl Bench<'_> {
         let outside = periods.pop().unwrap_or_default();
         let counters = counted_since(before);
 
-        if info.text("rdb_last_bgsave_status")? != "ok" {
-            bail!(
-                "the server could not save (rdb_last_bgsave_status:{})",
-                info.text("rdb_last_bgsave_status")?
-            );
-        }
+        let (server_save_seconds, cow_bytes) = (made.seconds, made.copied);
         let writes = self.load.written();
-        let timeline = (self.options.around).timeline(&writes, start, begun..ended);
+        let timeline = (self.options.around).timeline(&writes, bgsave.start, begun..ended);
         self.history.add(writes);
         let interruptions = self.tracer.as_ref().map(Tracer::take).transpose()?;
         let check = Instant::now();
-        let outcome = self.check_snapshot(&bgsave)?;
+        let outcome = self.check_snapshot(made, &bgsave)?;
         Ok(Save {
             mode,
             fork_us: Info::read(&mut self.control, "stats")?.number("latest_fork_usec")?,
             reply_us: (bgsave.end - bgsave.start).as_micros() as u64,
             snapshot_seconds: window.as_secs_f64(),
-            server_save_seconds: info.number("rdb_last_bgsave_time_sec")?,
-            cow_bytes: info.number("rdb_last_cow_size")?,
+            server_save_seconds,
+            cow_bytes,
             inside: inside.sets,
             outside: outside.sets,
             after: after.sets,
@@ -421,6 +477,9 @@ impl Bench<'_> {
             inside_lag: inside.lag,
             outside_lag: outside.lag,
             outside_seconds,
+            huge_kib,
+            size_64k_kib,
+            cpu: Some(cpu),
             data_ranges: used / record::RANGE,
             counters,
             cuts: outcome.cuts,
@@ -442,16 +501,22 @@ impl Bench<'_> {
         Ok(start.elapsed().as_secs_f64())
     }
 
-    /// Has the snapshot read, one way or the other, and removes it.
-    fn check_snapshot(&mut self, bgsave: &Range<Instant>) -> Result<Outcome> {
-        let path = self.settings.snapshot();
+    /// KiB of the server in huge pages, if these were asked for.
+    fn huge_kib(&self) -> Result<Option<u64>> {
+        let server = self.server.pid().to_string();
+        let asked = self.options.huge_pages;
+        asked.map(|_| huge_pages::mapped_kib(&server)).transpose()
+    }
+
+    /// Has the snapshot read, one way or the other, and removes it if nobody needs it.
+    fn check_snapshot(&mut self, made: Made, bgsave: &Range<Instant>) -> Result<Outcome> {
         let outcome = match self.options.check() {
             Check::Server => {
                 let second = self.settings.start("second", false)?;
                 let contents = self.data.read(&mut second.connect()?)?;
                 self.history.check(&contents, bgsave)
             }
-            Check::File => match self.data.read_file(&path) {
+            Check::File => match made.contents(self.settings, self.data) {
                 Ok(contents) => self.history.check(&contents, bgsave),
                 Err(reason) => {
                     interrupt::check()?;
@@ -459,7 +524,9 @@ impl Bench<'_> {
                 }
             },
         };
-        fs::remove_file(path)?;
+        if self.options.snapshot == snapshot::Kind::Rdb {
+            fs::remove_file(self.settings.snapshot())?;
+        }
         Ok(outcome)
     }
 }

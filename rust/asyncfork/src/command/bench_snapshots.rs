@@ -29,6 +29,7 @@ use crate::figures::Measured;
 use crate::figures::Unit;
 use crate::figures::in_both_modes;
 use crate::machine::Machine;
+use crate::memory::Kind;
 use crate::memory::Memory;
 use crate::memory::Pages;
 use crate::memory::monotonic;
@@ -108,7 +109,7 @@ impl Run {
                 all - exact,
                 self.mode
             )),
-            _ => super::misdone(self.mode, self.counters.as_ref(), all as u64),
+            _ => super::misdone(self.mode, self.counters.as_ref(), all as u64, false),
         }
     }
 }
@@ -116,10 +117,10 @@ impl Run {
 impl Options {
     pub fn execute(mut self) -> Result<ExitCode> {
         let json = self.repeat.prepare(Pages::Written)?;
-        Pages::Written
+        Kind::from(Pages::Written)
             .require_room(2 * self.repeat.mb)
             .context("what is written while children look is there twice")?;
-        let (machine, runs) = self.repeat.measure(
+        let measured = self.repeat.measure(
             Pages::Written,
             |memory, mode| run(memory, mode, self.at_once.into()),
             |run| {
@@ -135,11 +136,11 @@ impl Options {
         )?;
         let record = Record {
             benchmark: "snapshots".into(),
-            machine,
+            machine: measured.machine,
             mb: self.repeat.mb,
             at_once: self.at_once,
             settle_ms: self.repeat.settle_ms,
-            runs,
+            runs: measured.runs,
         };
         report::print(&record.table(&self.repeat.modes))?;
         if let Some(json) = json {

@@ -80,7 +80,7 @@ struct Times {
 impl Run {
     /// What is wrong with how the forks were made: asynchronously or not, as asked?
     fn misdone(&self) -> Option<String> {
-        super::misdone(self.mode, self.counters.as_ref(), 2)
+        super::misdone(self.mode, self.counters.as_ref(), 2, false)
     }
 }
 
@@ -88,7 +88,7 @@ impl Options {
     pub fn execute(mut self) -> Result<ExitCode> {
         let json = self.repeat.prepare(Pages::Written)?;
         let program = program()?;
-        let (machine, runs) = self.repeat.measure(
+        let repeated = self.repeat.measure(
             Pages::Written,
             |memory, mode| run(memory, mode, &program),
             |run| {
@@ -101,10 +101,10 @@ impl Options {
         )?;
         let record = Record {
             benchmark: "spawn".into(),
-            machine,
+            machine: repeated.machine,
             mb: self.repeat.mb,
             settle_ms: self.repeat.settle_ms,
-            runs,
+            runs: repeated.runs,
         };
         report::print(&record.table(&self.repeat.modes))?;
         if let Some(json) = json {

@@ -9,9 +9,11 @@ use anyhow::Result;
 
 use super::Mode;
 use super::require_modes;
+use crate::interrupt;
+use crate::knobs::Setting;
 use crate::machine::Machine;
+use crate::memory::Kind;
 use crate::memory::Memory;
-use crate::memory::Pages;
 use crate::report::JsonFile;
 use crate::report::Output;
 
@@ -46,33 +48,49 @@ pub struct Repeat {
     pub output: Output,
 }
 
+/// What was measured, and where.
+pub struct Repeated<R> {
+    pub machine: Machine,
+    pub settings: Vec<Setting>,
+    pub runs: Vec<R>,
+}
+
 impl Repeat {
     /// Finds out whether all that was asked for can be done, and where to write it.
-    pub fn prepare(&mut self, pages: Pages) -> Result<Option<JsonFile>> {
+    pub fn prepare(&mut self, kind: impl Into<Kind>) -> Result<Option<JsonFile>> {
+        let kind = kind.into();
         require_modes(&mut self.modes)?;
-        pages.require_room(self.mb)?;
+        kind.require_room(self.mb)?;
+        if kind.takes_settings() {
+            interrupt::note()?;
+        }
         self.output.create()
     }
 
     /// Each run measures, and `line` says how it went.
     pub fn measure<R>(
         &self,
-        pages: Pages,
+        kind: impl Into<Kind>,
         run: impl Fn(&mut Memory, Mode) -> Result<R>,
         line: impl Fn(&R) -> String,
-    ) -> Result<(Machine, Vec<R>)> {
+    ) -> Result<Repeated<R>> {
         let machine = self.output.machine();
         println!("{}", machine.line());
         let settle = Duration::from_millis(self.settle_ms);
-        let mut memory = Memory::new((self.mb as usize) << 20, pages, settle)?;
+        let mut memory = Memory::new((self.mb as usize) << 20, kind, settle)?;
         let mut runs = Vec::new();
         for number in 1..=self.runs {
             for mode in &self.modes {
+                interrupt::check()?;
                 let run = run(&mut memory, *mode)?;
                 println!("run {number} of {}  {mode:7}  {}", self.runs, line(&run));
                 runs.push(run);
             }
         }
-        Ok((machine, runs))
+        Ok(Repeated {
+            machine,
+            settings: memory.settings(),
+            runs,
+        })
     }
 }

@@ -48,6 +48,11 @@ impl<S: Read + Write> Client<S> {
         }
     }
 
+    /// The connection, and what has arrived and was not looked at.
+    pub fn into_parts(self) -> (S, Vec<u8>) {
+        (self.stream, self.input.into_rest())
+    }
+
     /// Adds a command to those that [`send()`](Self::send) sends.
     pub fn push(&mut self, arguments: &[&[u8]]) {
         resp::push(&mut self.out, arguments);

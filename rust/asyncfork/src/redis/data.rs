@@ -2,6 +2,7 @@
 
 //! What the servers of the benchmark hold: values that tell who wrote them, and when.
 
+use std::io::Read;
 use std::iter;
 use std::path::Path;
 use std::str;
@@ -142,7 +143,15 @@ impl Data {
     /// Those of the file, that it is no snapshot of strings in one database, or not a whole one,
     /// and an interrupt. What the keys hold is none.
     pub fn read_file(&self, path: &Path) -> Result<Contents> {
-        let mut snapshot = rdb::Reader::open(path)?;
+        self.read_snapshot(rdb::Reader::open(path)?)
+    }
+
+    /// The same of one that comes from elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// The same, of what it comes from.
+    pub fn read_snapshot<R: Read>(&self, mut snapshot: rdb::Reader<R>) -> Result<Contents> {
         let mut contents = Contents {
             size: 0,
             values: vec![Value::Missing; self.keys as usize],

@@ -8,12 +8,14 @@ mod history;
 mod info;
 mod load;
 mod rdb;
+mod replica;
 mod resp;
 mod server;
 #[cfg(test)]
 mod tests;
 
 pub use client::Client;
+pub use data::Contents;
 pub use data::Data;
 pub use history::Cut;
 pub use history::History;
@@ -26,5 +28,6 @@ pub use load::Pace;
 pub use load::Ratio;
 pub use load::Start;
 pub use load::Traffic;
+pub use replica::Replica;
 pub use server::Server;
 pub use server::Settings;

@@ -59,7 +59,10 @@ impl Reader {
 }
 
 impl<R: Read> Reader<R> {
-    fn new(input: R) -> Result<Self> {
+    /// # Errors
+    ///
+    /// Those of the input, and that it is no RDB file.
+    pub fn new(input: R) -> Result<Self> {
         let mut reader = Self {
             input,
             digest: CHECKSUM.digest(),
@@ -68,7 +71,7 @@ impl<R: Read> Reader<R> {
             compressed: Vec::new(),
         };
         let magic: [u8; 9] = reader.bytes()?;
-        if !magic.starts_with(b"REDIS") {
+        if !magic.starts_with(b"REDIS") && !magic.starts_with(b"VALKEY") {
             bail!("the snapshot is no RDB file");
         }
         Ok(reader)
@@ -245,6 +248,9 @@ mod tests {
         let expected = [pair("a", "one"), pair("b", "two")];
         assert_eq!(read(&file(BODY)).unwrap(), expected);
         assert_eq!(read(&file(b"")).unwrap(), []);
+        let valkey = [b"VALKEY080", BODY, &[END]].concat();
+        let checksum = CHECKSUM.checksum(&valkey).to_le_bytes();
+        assert_eq!(read(&[&valkey[..], &checksum].concat()).unwrap(), expected);
     }
 
     /// However a length is written, and what numbers and compressed strings stand for.

@@ -72,6 +72,12 @@ impl Input {
         Ok(count)
     }
 
+    /// What has arrived and was not looked at.
+    pub fn into_rest(mut self) -> Vec<u8> {
+        self.bytes.truncate(self.end);
+        self.bytes.split_off(self.start)
+    }
+
     /// The next reply, if all of it has arrived.
     ///
     /// # Errors

@@ -27,6 +27,8 @@ pub struct Settings {
     /// Where sockets, logs and the snapshot are
     pub directory: PathBuf,
     pub compress: bool,
+    /// More of its configuration, in lines
+    pub more: String,
 }
 
 pub struct Server {
@@ -99,10 +101,12 @@ impl Settings {
              appendonly no\n\
              rdbcompression {}\n\
              io-threads 1\n\
-             activedefrag no\n",
+             activedefrag no\n\
+             {}",
             socket.display(),
             self.directory.display(),
             if self.compress { "yes" } else { "no" },
+            self.more,
         )
     }
 }

@@ -40,6 +40,7 @@ impl Run {
             binary,
             directory: directory.path().to_owned(),
             compress,
+            more: String::new(),
         };
         let server = settings.start("server", false).unwrap();
         let mut control = server.connect().unwrap();

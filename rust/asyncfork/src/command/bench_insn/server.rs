@@ -35,6 +35,7 @@ pub fn count(mib: u64) -> Result<Vec<Cost>> {
         binary: "redis-server".into(),
         directory: directory.path().to_owned(),
         compress: false,
+        more: String::new(),
     };
     // Before it reads a file: of what has been pinned without a note nothing is deferred.
     set_mode(asyncfork::Mode::OnRequest)?;
@@ -72,7 +73,7 @@ fn fork(client: &mut Client, mode: Mode, snapshot: &Path) -> Result<u64> {
     })?;
     let before = asyncfork::counters().ok();
     client.command(&["BGSAVE"])?;
-    if let Some(reason) = misdone(mode, counted_since(before).as_ref(), 1) {
+    if let Some(reason) = misdone(mode, counted_since(before).as_ref(), 1, false) {
         bail!("{reason}");
     }
     while Info::read(client, "persistence")?.text("rdb_bgsave_in_progress")? != "0" {

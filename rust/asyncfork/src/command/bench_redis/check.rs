@@ -49,14 +49,16 @@ impl Check {
             }
     }
 
-    /// Refuses what would not fit: the memory, and the snapshot in `directory`.
+    /// Refuses what would not fit: the memory, and so many `files` of the size of the data in
+    /// `directory`.
     ///
     /// # Errors
     ///
     /// That it would not.
-    pub fn require_room(self, mb: u64, directory: &Path) -> Result<()> {
+    pub fn require_room(self, mb: u64, files: u64, directory: &Path) -> Result<()> {
         let disk = FileSystem::read(directory)?;
-        let needed = self.needed(mb) + if disk.in_memory { mb } else { 0 };
+        let in_files = files * mb;
+        let needed = self.needed(mb) + if disk.in_memory { in_files } else { 0 };
         let available = machine::available_mib();
         if available < needed {
             bail!(
@@ -65,9 +67,9 @@ impl Check {
                 self.hint(disk.in_memory)
             );
         }
-        if disk.free_mib < mb {
+        if disk.free_mib < in_files {
             bail!(
-                "--mb {mb} needs {mb} MiB in {}, it has {}; see --dir",
+                "--mb {mb} needs {in_files} MiB in {}, it has {}; see --dir",
                 directory.display(),
                 disk.free_mib
             );
@@ -100,7 +102,7 @@ mod tests {
     #[test]
     fn what_to_do_is_said() {
         let too_much = |check: Check| {
-            let error = check.require_room(1 << 30, Path::new(".")).unwrap_err();
+            let error = check.require_room(1 << 30, 1, Path::new(".")).unwrap_err();
             error.to_string()
         };
         assert!(too_much(Check::Server).ends_with(", or take --check file"));

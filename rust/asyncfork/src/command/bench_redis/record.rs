@@ -11,6 +11,9 @@ use serde::Serialize;
 
 use super::check::Check;
 use super::clients;
+use super::cpu;
+use super::cpu::Cpu;
+use super::snapshot;
 use super::throughput;
 use super::throughput::Timeline;
 use super::trace;
@@ -20,6 +23,8 @@ use crate::figures::Figure;
 use crate::figures::Measured;
 use crate::figures::Unit;
 use crate::figures::in_both_modes;
+use crate::huge_pages::HugePages;
+use crate::knobs::Setting;
 use crate::machine::Machine;
 use crate::redis::Cut;
 use crate::report::Latencies;
@@ -40,6 +45,9 @@ pub struct Record {
     pub machine: Machine,
     pub server: String,
     pub parameters: Parameters,
+    /// What was set of the machine, but for vm.async_pgtable
+    #[serde(default)]
+    pub settings: Vec<Setting>,
     /// Keys in the server
     pub keys: u64,
     pub used_memory_bytes: u64,
@@ -61,11 +69,21 @@ pub struct Parameters {
     pub compress: bool,
     #[serde(default)]
     pub check: Check,
+    #[serde(default)]
+    pub snapshot: snapshot::Kind,
+    #[serde(default = "one")]
+    pub io_threads: u16,
+    #[serde(default)]
+    pub huge_pages: Option<HugePages>,
     #[serde(flatten)]
     pub clients: clients::Parameters,
 }
 
-/// One BGSAVE.
+fn one() -> u16 {
+    1
+}
+
+/// One BGSAVE, or what else was asked for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Save {
     pub mode: Mode,
@@ -93,6 +111,15 @@ pub struct Save {
     #[serde(default)]
     pub outside_lag: Latencies,
     pub outside_seconds: f64,
+    /// KiB of the server in pages of 2 MiB before it, if huge pages were asked for
+    #[serde(default)]
+    pub huge_kib: Option<u64>,
+    /// The same in pages of 64 KiB, of the whole machine
+    #[serde(default)]
+    pub size_64k_kib: Option<u64>,
+    /// CPU time, from before BGSAVE until the save was over
+    #[serde(default)]
+    pub cpu: Option<Cpu>,
     /// As many ranges of [`RANGE`] bytes as the server's used_memory fills, before BGSAVE
     pub data_ranges: u64,
     /// The kernel's counters, from before BGSAVE until the save was over
@@ -152,13 +179,21 @@ impl Save {
         counters.map_or(0.0, |counters| counters.get(counter) as f64)
     }
 
+    /// Those of the data that are not mapped by one entry each: there is a page table to copy.
+    fn small_ranges(&self) -> u64 {
+        self.data_ranges
+            .saturating_sub(self.huge_kib.unwrap_or(0).div_ceil(RANGE >> 10))
+    }
+
     /// None if the kernel counts nothing.
     fn deferred(&self) -> Option<Deferred> {
         let counters = self.counters.as_ref()?;
         let deferred = counters.get("range_defer");
         Some(Deferred {
             deferred,
-            all: self.data_ranges.max(deferred + counters.get("range_sync")),
+            all: self
+                .small_ranges()
+                .max(deferred + counters.get("range_sync")),
         })
     }
 
@@ -357,6 +392,39 @@ const CYCLE: [Part; 3] = [
 ];
 
 impl Record {
+    /// In what it differs from BGSAVE of a Redis with one thread, to be put before the load.
+    fn unusual(&self) -> String {
+        let parameters = &self.parameters;
+        let server = self.server.split(' ').next();
+        let words = [
+            server.filter(|name| *name != "Redis").map(str::to_owned),
+            (parameters.io_threads > 1).then(|| format!("{} I/O threads", parameters.io_threads)),
+            (parameters.snapshot != snapshot::Kind::Rdb).then(|| parameters.snapshot.to_string()),
+            parameters
+                .huge_pages
+                .map(|huge_pages| huge_pages.to_string()),
+        ];
+        words
+            .into_iter()
+            .flatten()
+            .map(|word| word + ", ")
+            .collect()
+    }
+
+    /// How much was in huge pages, which the first fork breaks up.
+    fn huge_note(&self) -> Option<String> {
+        let kib: Option<Vec<u64>> = self.saves.iter().map(|save| save.huge_kib).collect();
+        let kib = kib.filter(|kib| !kib.is_empty())?;
+        let of_64k = self.saves.iter().filter_map(|save| save.size_64k_kib).max();
+        Some(format!(
+            "; in pages of 2 MiB {} MiB before the first and {} before the last, of the machine in \
+             pages of 64 KiB at most {} MiB",
+            kib[0] >> 10,
+            kib[kib.len() - 1] >> 10,
+            of_64k.unwrap_or(0) >> 10
+        ))
+    }
+
     pub fn measured(&self) -> Measured {
         let figure = |(name, unit, figure): Part, mode| Figure {
             name: name.into(),
@@ -376,16 +444,20 @@ impl Record {
         }
         figures.extend(throughput::figures(&self.saves));
         figures.extend(trace::figures(&self.saves));
+        figures.extend(cpu::figures(&self.saves));
         let mut notes = vec![format!(
-            "{}; exact: {exact} of {} snapshots equal the data at the fork",
+            "{}{}; exact: {exact} of {} snapshots equal the data at the fork{}",
+            self.unusual(),
             self.parameters.clients.line(),
-            self.saves.len()
+            self.saves.len(),
+            self.huge_note().unwrap_or_default()
         )];
         notes.extend(throughput::notes(&self.saves));
         notes.extend(trace::notes(&self.saves));
         Measured {
             of: format!(
-                "{} clients, {}",
+                "{}{} clients, {}",
+                self.unusual(),
                 self.parameters.clients.clients,
                 self.parameters.clients.pace()
             ),
@@ -534,6 +606,9 @@ mod tests {
             inside_lag: latencies(&[1_000]),
             outside_lag: latencies(&[1_000]),
             outside_seconds: 1.0,
+            huge_kib: None,
+            size_64k_kib: None,
+            cpu: None,
             data_ranges: 512,
             counters: (!vmstat.is_empty()).then(|| Counters::parse(vmstat)),
             cuts: vec![Cut {
@@ -563,8 +638,12 @@ mod tests {
                 every_seconds: None,
                 compress: false,
                 check: Check::Server,
+                snapshot: snapshot::Kind::Rdb,
+                io_threads: 1,
+                huge_pages: None,
                 clients: clients::Parameters::example(),
             },
+            settings: vec![],
             keys: 1 << 20,
             used_memory_bytes: 1 << 30,
             fill_seconds: 20.5,
@@ -644,6 +723,12 @@ mod tests {
             "ratio",
             "keys",
             "latency_from",
+            "snapshot",
+            "io_threads",
+            "huge_pages",
+            "huge_kib",
+            "size_64k_kib",
+            "cpu",
         ];
         let strip = |value: &mut serde_json::Value| {
             let object = value.as_object_mut().unwrap();
@@ -724,6 +809,43 @@ mod tests {
     }
 
     #[test]
+    fn what_is_unusual_is_named() {
+        assert_eq!(good().measured().of, "4 clients, 1000 requests per second");
+        let mut other = good();
+        other.server = "Valkey server v=9.1.2".into();
+        other.parameters.io_threads = 2;
+        other.parameters.snapshot = snapshot::Kind::Aof;
+        other.parameters.huge_pages = Some(HugePages::Always);
+        other.saves[0].huge_kib = Some(512 << 10);
+        other.saves[1].huge_kib = Some(0);
+        let measured = other.measured();
+        let words = "Valkey, 2 I/O threads, BGREWRITEAOF, THP always, ";
+        assert!(measured.of.starts_with(words), "{}", measured.of);
+        let note = &measured.notes[0];
+        assert!(
+            note.contains("512 MiB before the first and 0 before the last"),
+            "{note}"
+        );
+    }
+
+    #[test]
+    fn cpu_time_is_a_figure_where_it_is_known() {
+        let mut record = good();
+        let name = "CPU of the child";
+        assert_eq!(record.measured().samples(name, Mode::Async), None);
+        record.saves[1].cpu = Some(Cpu {
+            parent_user: 0.5,
+            parent_system: 0.25,
+            child_user: 2.0,
+            child_system: 1.0,
+            kernel: 1.5,
+        });
+        let measured = record.measured();
+        assert_eq!(measured.samples(name, Mode::Async).unwrap(), [3e9]);
+        assert_eq!(measured.samples(name, Mode::Default), None);
+    }
+
+    #[test]
     fn verdict() {
         assert!(good().verdict(None));
         assert!(good().verdict(Some(12.1)), "300 us inside, 25 us outside");
@@ -777,6 +899,16 @@ mod tests {
             );
             assert!(!record(vec![few]).verdict(None));
         }
+        // What is mapped by huge pages has no page tables: 12 ranges are left.
+        let mut huge = of(11, 0);
+        huge.huge_kib = Some(1000 << 10);
+        assert_eq!(huge.misdone(), None);
+        huge.huge_kib = Some(980 << 10);
+        assert!(
+            huge.misdone()
+                .unwrap()
+                .ends_with("only 11 of 22 ranges deferred")
+        );
         assert!(
             of(512, 0)
                 .line()
