@@ -252,6 +252,46 @@ impl Memory {
         }
     }
 
+    /// Takes `length` bytes from `offset` on away; until [`Memory::map_again()`] nothing may be done
+    /// with them.
+    ///
+    /// # Errors
+    ///
+    /// Those of `munmap()`.
+    pub fn unmap(&mut self, offset: usize, length: usize) -> Result<()> {
+        assert!(offset + length <= self.length);
+        // SAFETY: within the mapping, which nothing else refers to.
+        match unsafe { libc::munmap(self.start.add(offset).cast(), length) } {
+            -1 => Err(io::Error::last_os_error()).context("munmap"),
+            _ => Ok(()),
+        }
+    }
+
+    /// New memory where it was taken away.
+    ///
+    /// # Errors
+    ///
+    /// Those of the system calls, and that something else is there.
+    pub fn map_again(&mut self, offset: usize, length: usize) -> Result<()> {
+        assert!(offset + length <= self.length);
+        // SAFETY: within what was the mapping.
+        let address = unsafe { self.start.add(offset) };
+        map_at(address, length, libc::MAP_FIXED_NOREPLACE)?;
+        self.ask(offset, length)
+    }
+
+    /// # Errors
+    ///
+    /// Those of `mprotect()`.
+    pub fn protect(&mut self, offset: usize, length: usize, allowed: libc::c_int) -> Result<()> {
+        assert!(offset + length <= self.length);
+        // SAFETY: within the mapping, which nothing else refers to.
+        match unsafe { libc::mprotect(self.start.add(offset).cast(), length, allowed) } {
+            -1 => Err(io::Error::last_os_error()).context("mprotect"),
+            _ => Ok(()),
+        }
+    }
+
     /// Has every fork meet the same: of written pages, that each is this process's own, dirty and
     /// writable; of others, that those which were written since, one for each range, are as before.
     ///
@@ -387,14 +427,19 @@ fn swapped_mib() -> Result<u64> {
 }
 
 /// New private anonymous memory, which need not be there.
-fn map(length: usize) -> Result<*mut u8> {
-    // SAFETY: a new mapping, wherever the kernel likes.
+pub fn map(length: usize) -> Result<*mut u8> {
+    map_at(ptr::null_mut(), length, 0)
+}
+
+/// The same at an address, if `flags` say so; they replace nothing.
+fn map_at(address: *mut u8, length: usize, flags: libc::c_int) -> Result<*mut u8> {
+    // SAFETY: a new mapping, in place of none.
     let start = unsafe {
         libc::mmap(
-            ptr::null_mut(),
+            address.cast(),
             length,
             libc::PROT_READ | libc::PROT_WRITE,
-            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | flags,
             -1,
             0,
         )

@@ -378,6 +378,53 @@ fn bench_snapshots_default() {
     );
 }
 
+#[test]
+fn bench_calls_default() {
+    let _alone = alone();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("calls.json");
+    let arguments = [
+        "bench",
+        "calls",
+        "--modes",
+        "default",
+        "--mb",
+        "18",
+        "--rounds",
+        "4",
+        "--runs",
+        "2",
+        "--settle-ms",
+        "0",
+    ];
+    let output = asyncfork(&arguments)
+        .arg("--json")
+        .arg(&file)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let json: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    let runs = json["runs"].as_array().unwrap();
+    assert_eq!(runs.len(), 2);
+    for run in runs {
+        for when in ["outside", "after"] {
+            let calls = run[when].as_array().unwrap();
+            assert_eq!(calls.len(), 4 * 7);
+            assert!(calls.iter().all(|call| call["ns"].as_u64().unwrap() > 0));
+        }
+    }
+    let report = run(&["bench", "report", file.to_str().unwrap()]);
+    let text = stdout(&report);
+    assert!(
+        text.contains("munmap, written memory, in the window"),
+        "{text}"
+    );
+    let few = [
+        "bench", "calls", "--modes", "default", "--mb", "17", "--rounds", "4",
+    ];
+    assert!(one_line(&run(&few), 1).contains("--rounds 4 takes --mb 18 or more"));
+}
+
 /// A suite of two points on this machine, by a stand-in for tools/vm/run.
 struct Suite {
     directory: tempfile::TempDir,

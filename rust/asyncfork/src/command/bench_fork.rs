@@ -354,18 +354,18 @@ pub fn measured(record: serde_json::Value) -> Result<Measured> {
 }
 
 /// A child that tells when it started and lives until it is told to end.
-struct Child {
+pub struct Child {
     pid: libc::pid_t,
     /// Our end of a socket: the child sends its start and ends when this is closed
     socket: UnixStream,
     /// When clone3() was called (ns)
-    called: u64,
+    pub called: u64,
     /// How long it took
-    call_ns: u64,
+    pub call_ns: u64,
 }
 
 impl Child {
-    fn fork(mode: Mode) -> Result<Self> {
+    pub fn fork(mode: Mode) -> Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
         let (our_end, their_end) = (ours.as_raw_fd(), theirs.as_raw_fd());
         let called = monotonic();
@@ -392,7 +392,7 @@ impl Child {
     }
 
     /// Waits for the child to start; nanoseconds from the call to its first instruction.
-    fn first_instruction(&mut self) -> Result<u64> {
+    pub fn first_instruction(&mut self) -> Result<u64> {
         let mut started = [0; 8];
         self.socket
             .read_exact(&mut started)
@@ -400,7 +400,7 @@ impl Child {
         Ok(u64::from_ne_bytes(started) - self.called)
     }
 
-    fn end(self) -> Result<()> {
+    pub fn end(self) -> Result<()> {
         drop(self.socket);
         match asyncfork::wait(self.pid)? {
             0 => Ok(()),

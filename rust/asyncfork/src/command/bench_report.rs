@@ -15,6 +15,7 @@ use anyhow::bail;
 use serde_json::Value;
 
 use super::Mode;
+use super::bench_calls;
 use super::bench_fork;
 use super::bench_insn;
 use super::bench_model;
@@ -120,6 +121,7 @@ impl CompareOptions {
 /// The figures of one record of a benchmark.
 fn measured(record: &Value) -> Result<Measured> {
     match record["benchmark"].as_str() {
+        Some("calls") => bench_calls::measured(record.clone()),
         Some("fork") => bench_fork::measured(record.clone()),
         Some("insn") => bench_insn::measured(record.clone()),
         Some("redis") => bench_redis::measured(record.clone()),
@@ -272,6 +274,11 @@ impl Points {
         }
         text
     }
+}
+
+/// All points of an experiment, by name.
+pub fn points(value: &Value) -> Result<Vec<(String, Measured)>> {
+    Ok(Points::of(value)?.points)
 }
 
 /// What `asyncfork plot` draws of an experiment: the figure `name`, or the first one, against the

@@ -7,6 +7,7 @@ use serde_json::Value;
 use serde_json::json;
 
 use super::Mode;
+use super::bench_calls;
 use super::bench_suite;
 use crate::machine::Machine;
 use crate::report::Latencies;
@@ -117,6 +118,10 @@ pub fn redis(mb: u64, percent: f64, clients: u16) -> Value {
             "inside": latencies(inside_ns(mode, mb)),
             "outside": latencies([REQUEST_NS]),
             "outside_seconds": 1.0,
+            "cpu": {
+                "parent_user": 0.25, "parent_system": 0.25,
+                "child_user": 1.0, "child_system": 0.5, "kernel": 1.0,
+            },
             "data_ranges": mb / 2,
             "counters": counters(if mode == Mode::Default { 0 } else { 50 }),
             "cuts": [],
@@ -315,7 +320,7 @@ pub fn cycles() -> bench_suite::Record {
     experiment("f", [("1024-every-10", of(1024))])
 }
 
-fn snapshots(mb: u64, at_once: u16) -> Value {
+fn children_at_once(mb: u64, at_once: u16) -> Value {
     let run = |mode| {
         json!({
             "mode": mode,
@@ -342,11 +347,40 @@ pub fn at_once() -> bench_suite::Record {
     let names = [("1024-1", 1), ("1024-4", 4), ("1024-16", 16)];
     experiment(
         "f2",
-        names.map(|(name, at_once)| (name, snapshots(1024, at_once))),
+        names.map(|(name, at_once)| (name, children_at_once(1024, at_once))),
     )
 }
 
 /// Experiment k.
 pub fn spawns() -> bench_suite::Record {
     experiment("k", [("256", spawn(256)), ("1024", spawn(1024))])
+}
+
+/// Experiment h.
+pub fn huge_pages() -> bench_suite::Record {
+    experiment(
+        "h",
+        [
+            ("call-always", fork("written", 1024)),
+            ("redis-always", redis(64, 50.0, 50)),
+        ],
+    )
+}
+
+/// Experiment j.
+pub fn snapshots() -> bench_suite::Record {
+    experiment(
+        "j",
+        [
+            ("aof", redis(64, 50.0, 50)),
+            ("valkey-threads", redis(64, 50.0, 50)),
+        ],
+    )
+}
+
+/// Experiment l.
+pub fn system_calls() -> bench_suite::Record {
+    let mut record = json!(bench_calls::tests::example());
+    record["machine"] = json!(machine());
+    experiment("l", [("64", record)])
 }

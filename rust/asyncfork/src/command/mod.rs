@@ -2,6 +2,7 @@
 
 //! One file per subcommand.
 
+pub mod bench_calls;
 pub mod bench_fork;
 pub mod bench_insn;
 pub mod bench_model;
@@ -46,6 +47,7 @@ pub enum Command {
 #[derive(Subcommand)]
 pub enum Bench {
     Fork(bench_fork::Options),
+    Calls(bench_calls::Options),
     Redis(bench_redis::Options),
     Insn(bench_insn::Options),
     Budget(bench_insn::BudgetOptions),
@@ -64,6 +66,7 @@ impl Command {
             Self::Status(options) => options.execute(),
             Self::Probe => probe::execute(),
             Self::Bench(Bench::Fork(options)) => options.execute(),
+            Self::Bench(Bench::Calls(options)) => options.execute(),
             Self::Bench(Bench::Redis(options)) => options.execute(),
             Self::Bench(Bench::Insn(options)) => options.execute(),
             Self::Bench(Bench::Budget(options)) => options.execute(),

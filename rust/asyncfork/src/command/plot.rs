@@ -7,6 +7,7 @@ mod all;
 pub mod bars;
 pub mod lines;
 mod over_time;
+mod points;
 
 use std::collections::BTreeSet;
 use std::ops::Range;

@@ -250,6 +250,7 @@ mod tests {
                     let parsed = parsed.unwrap_or_else(|error| panic!("{words:?}: {error}"));
                     let repeated = match parsed.command {
                         Command::Bench(Bench::Fork(options)) => options.repeat.runs,
+                        Command::Bench(Bench::Calls(options)) => options.repeat.runs,
                         Command::Bench(Bench::Spawn(options)) => options.repeat.runs,
                         Command::Bench(Bench::Snapshots(options)) => options.repeat.runs,
                         Command::Bench(Bench::Redis(options)) => options.saves,

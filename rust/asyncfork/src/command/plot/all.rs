@@ -28,6 +28,7 @@ use super::lines::Line;
 use super::modes;
 use super::over_time;
 use super::over_time::OverTime;
+use super::points;
 use crate::command::Mode;
 use crate::command::bench_model;
 use crate::command::bench_redis;
@@ -51,7 +52,7 @@ enum Drawing {
 
 /// The picture, the experiment, and what draws it.
 type Plot = (&'static str, &'static str, fn(&Value) -> Result<Drawing>);
-const PLOTS: [Plot; 14] = [
+const PLOTS: [Plot; 19] = [
     ("call", "a", |value| against_size(value, "call")),
     ("change", "b", change),
     ("interruptions", "d", interruptions),
@@ -72,6 +73,11 @@ const PLOTS: [Plot; 14] = [
             mebibytes,
         )
     }),
+    ("cpu", "g", |value| bars_of(value, points::cpu)),
+    ("huge-call", "h", |value| by_point(value, "call")),
+    ("huge-redis", "h", |value| by_point(value, MAX)),
+    ("snapshots", "j", |value| by_point(value, MAX)),
+    ("calls", "l", |value| bars_of(value, points::calls)),
     ("exec", "k", |value| {
         against_size(value, "fork and exec: executed")
     }),
@@ -139,6 +145,19 @@ fn one(from: &Path, to: &Path, plot: fn(&Value) -> Result<Drawing>) -> Result<Op
 fn title(record: &bench_suite::Record) -> String {
     let quick = if record.quick { " (quick)" } else { "" };
     format!("{}{quick}", record.title)
+}
+
+fn bars_of(value: &Value, bars: impl Fn(&Value, String) -> Result<Bars>) -> Result<Drawing> {
+    let record: bench_suite::Record = serde_json::from_value(value.clone())?;
+    let bars = bars(value, title(&record))?;
+    Ok(match bars.groups.is_empty() {
+        true => Drawing::Nothing("no point has such a figure"),
+        false => Drawing::Bars(bars),
+    })
+}
+
+fn by_point(value: &Value, figure: &str) -> Result<Drawing> {
+    bars_of(value, |value, title| points::by_point(value, title, figure))
 }
 
 fn against_size(value: &Value, figure: &str) -> Result<Drawing> {
@@ -594,6 +613,9 @@ mod tests {
             examples::throughputs(),
             examples::cycles(),
             examples::at_once(),
+            examples::huge_pages(),
+            examples::snapshots(),
+            examples::system_calls(),
         ] {
             write(directory.path(), &record);
         }
@@ -639,6 +661,14 @@ mod tests {
             ("clients", &["clients (log", "p99 in the window", "i.json"]),
             ("pushes", &["33.3 %", "zipfian", "g.json"]),
             ("copied", &["4.0 MiB", "default fork", "g.json"]),
+            ("cpu", &["500 ms", "child, async fork", "zipfian", "g.json"]),
+            ("huge-call", &["always", "41.0 ms", "call (log", "h.json"]),
+            ("huge-redis", &["redis", "max of a save", "h.json"]),
+            (
+                "snapshots",
+                &["valkey", "threads", "max of a save", "j.json"],
+            ),
+            ("calls", &["mprotect", "no child", "3.00 us", "l.json"]),
             ("exec", &["fork and exec: executed", "1 GiB", "k.json"]),
             (
                 "model-p99",
@@ -702,7 +732,8 @@ mod tests {
             !is_success(draw(directory.path(), &output).unwrap()),
             "a is broken"
         );
-        assert_eq!(pictures(), ["copied.svg", "exec.svg", "pushes.svg"]);
+        let expected = ["copied.svg", "cpu.svg", "exec.svg", "pushes.svg"];
+        assert_eq!(pictures(), expected);
     }
 
     #[test]
