@@ -301,10 +301,12 @@ impl Memory {
     pub fn touch(&mut self) -> Result<()> {
         match self.kind.pages {
             Pages::Written => {
-                // A fork and a write break a huge page up, and it does not come back.
+                // A fork and a write break a huge page up, and it does not come back. Nor does one
+                // of 64 KiB come where a read has mapped the zero page, as the writes below do.
                 if self.kind.huge_pages.is_some() {
                     self.advise(0, self.length, libc::MADV_DONTNEED)
-                        .context("cannot drop pages")?;
+                        .and_then(|()| self.advise(0, self.length, libc::MADV_POPULATE_WRITE))
+                        .context("cannot make pages anew")?;
                 }
                 for offset in self.offsets() {
                     self.write(offset);

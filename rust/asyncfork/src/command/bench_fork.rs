@@ -158,7 +158,8 @@ impl Options {
         if let Some(json) = json {
             json.write(&record)?;
         }
-        if let Some(reason) = record.runs.iter().find_map(Run::misdone) {
+        let misdone = record.runs.iter().find_map(Run::misdone);
+        if let Some(reason) = misdone.or_else(|| record.not_huge()) {
             bail!("{reason}");
         }
         let good = !self.check || self.verdict(&record)?;
@@ -196,6 +197,24 @@ impl Record {
             pages: self.pages,
             huge_pages: self.huge_pages,
         }
+    }
+
+    /// Why the pages were not what was asked for, as far as the kernel counts them.
+    fn not_huge(&self) -> Option<String> {
+        let huge_pages = self.huge_pages?;
+        let kib = |run: &Run| match huge_pages {
+            HugePages::Always | HugePages::Madvise => run.huge_kib,
+            HugePages::Size64k => run.size_64k_kib,
+            HugePages::Never => None,
+        };
+        let least = self.runs.iter().filter_map(kib).min()?;
+        (least < self.mb << 9).then(|| {
+            format!(
+                "{huge_pages}: only {} of {} MiB were in such pages",
+                least >> 10,
+                self.mb
+            )
+        })
     }
 
     /// How much was in huge pages.
@@ -508,6 +527,25 @@ mod tests {
         assert_eq!(wrong.misdone(), None);
         wrong.mode = Mode::Default;
         assert!(wrong.misdone().is_some());
+    }
+
+    #[test]
+    fn huge_pages_must_be_there() {
+        let mut record = record();
+        for run in &mut record.runs {
+            (run.huge_kib, run.size_64k_kib) = (Some(1000 << 10), Some(100));
+        }
+        for (huge_pages, reason) in [
+            (HugePages::Always, None),
+            (HugePages::Never, None),
+            (
+                HugePages::Size64k,
+                Some("mTHP 64 KiB: only 0 of 1024 MiB were in such pages"),
+            ),
+        ] {
+            record.huge_pages = Some(huge_pages);
+            assert_eq!(record.not_huge().as_deref(), reason);
+        }
     }
 
     #[test]
