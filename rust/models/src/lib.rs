@@ -807,7 +807,7 @@ impl PageTables for Machine {
 
     fn count(_: Event, _: usize) {}
 
-    fn pause(source: &Arc<Parent>, _: usize) {
+    fn pause(source: &Arc<Parent>) {
         might_sleep();
         source.pauses.fetch_add(1, SeqCst);
         thread::yield_now();

@@ -74,7 +74,7 @@ impl PageTables for Set {
 
     fn kill(_: &[Option<()>], _: Error) {}
     fn count(_: Event, _: usize) {}
-    fn pause(_: &Parent, _: usize) {}
+    fn pause(_: &Parent) {}
 
     fn interrupted() -> bool {
         false

@@ -93,18 +93,19 @@ void folio_put(struct folio *folio);
 
 struct vma_iterator {
 	struct mm_struct *mm;
-	struct vm_area_struct *next;
+	unsigned long addr;
 };
 
-#define VMA_ITERATOR(name, mm_, addr) \
-	struct vma_iterator name = { .mm = mm_ }
+#define VMA_ITERATOR(name, mm_, addr_) \
+	struct vma_iterator name = { .mm = mm_, .addr = addr_ }
 #define for_each_vma(vmi, vma) \
-	for (vma = (vmi).mm->mmap; vma; vma = vma->vm_next)
+	for (vma = find_vma((vmi).mm, (vmi).addr); vma; vma = vma->vm_next)
 
 static inline void vma_iter_init(struct vma_iterator *vmi, struct mm_struct *mm,
 				 unsigned long addr)
 {
 	vmi->mm = mm;
+	vmi->addr = addr;
 }
 
 void zap_vma_range(struct vm_area_struct *vma, unsigned long address,

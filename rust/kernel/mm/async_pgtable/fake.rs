@@ -369,7 +369,7 @@ impl<const TEST: usize> PageTables for Fake<TEST> {
         Self::world().events[event_index(event)].fetch_add(nr, Relaxed);
     }
 
-    fn pause(source: &Arc<Parent<TEST>>, _: usize) {
+    fn pause(source: &Arc<Parent<TEST>>) {
         if let Some(during_pause) = source.during_pause {
             during_pause(source);
         }

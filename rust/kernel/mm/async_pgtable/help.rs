@@ -24,12 +24,6 @@ use super::{
 /// 500 microseconds, see `async_pgtable_pause()`, a copy about a quarter of that.
 const RANGES_PER_MOMENT: usize = 4;
 
-/// After so many attempts who waits makes a pause one moment longer.
-const ATTEMPTS_PER_MOMENT: usize = 64;
-
-/// Most moments between two attempts: 16 to 32 milliseconds, after a second or two.
-const MAX_PAUSE: usize = 64;
-
 /// Moments until a parent that found no memory may try again.
 const AFTER_FAILURE: usize = 64;
 
@@ -66,10 +60,7 @@ impl Waits {
     pub(super) fn begin(&self) -> Waiting<'_> {
         self.waiters.fetch_add(1, Relaxed);
         self.due.store(0, Relaxed);
-        Waiting {
-            waits: self,
-            attempts: 0,
-        }
+        Waiting(self)
     }
 
     /// Does anybody wait for what is in `start..end`?
@@ -97,28 +88,21 @@ impl Waits {
 }
 
 /// One who waits.
-pub(super) struct Waiting<'a> {
-    waits: &'a Waits,
-    attempts: usize,
-}
+pub(super) struct Waiting<'a>(&'a Waits);
 
 impl Waiting<'_> {
-    /// For the range at `addr`, after another attempt. Returns for how many moments, which are the
-    /// more the longer this lasts: who has the mapping may have it for seconds.
-    pub(super) fn again(&mut self, addr: usize) -> usize {
-        let moments = (1 + self.attempts / ATTEMPTS_PER_MOMENT).min(MAX_PAUSE);
-        self.attempts += 1;
-        self.waits.wanted.store(addr, Relaxed);
-        self.waits.moments.fetch_add(moments, Relaxed);
-        moments
+    /// For another moment, for the range at `addr`.
+    pub(super) fn moment(&self, addr: usize) {
+        self.0.wanted.store(addr, Relaxed);
+        self.0.moments.fetch_add(1, Relaxed);
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         // Whoever else waits may get on, too.
-        self.waits.moments.store(0, Relaxed);
-        self.waits.waiters.fetch_sub(1, Relaxed);
+        self.0.moments.store(0, Relaxed);
+        self.0.waiters.fetch_sub(1, Relaxed);
     }
 }
 
@@ -157,13 +141,21 @@ impl<P: PageTables> Session<P> {
 
 impl<P: PageTables> Tracker<P> {
     /// Settles some of `start..end` in those sessions for which somebody waits for that mapping, in
-    /// all as much as those who have waited longest are due. `source` covers it.
+    /// all as much as those who have waited longest are due, each of them first in turn. `source`
+    /// covers it.
     pub fn help(&self, source: P::SourceVma<'_>, start: usize, end: usize) {
         let start = start.next_multiple_of(P::RANGE_SIZE);
         let end = end / P::RANGE_SIZE * P::RANGE_SIZE;
+        let wanted = |session: &Session<P>| session.waits.wanted(start, end);
+        let first = self.helped_first.load(Relaxed);
+        let others = self.each(0, wanted).take_while(|(slot, _)| *slot < first);
         let mut spent = 0;
-        for (_, session) in self.each(|session| session.waits.wanted(start, end)) {
-            spent += session.help(self, source, start, end, spent);
+        for (slot, session) in Iterator::chain(self.each(first, wanted), others) {
+            let settled = session.help(self, source, start, end, spent);
+            if spent == 0 && settled != 0 {
+                self.helped_first.store(slot + 1, Relaxed);
+            }
+            spent += settled;
         }
     }
 }
@@ -237,27 +229,22 @@ mod tests {
     fn a_parent_helps_as_long_as_was_waited() -> Result {
         let waits = Waits::new();
         assert_eq!(waits.take(0, usize::MAX, 0), None);
-        let (mut one, mut other) = (waits.begin(), waits.begin());
+        let (one, other) = (waits.begin(), waits.begin());
         for _ in 0..3 {
-            assert_eq!(one.again(7), 1);
-            other.again(7);
+            one.moment(7);
+            other.moment(7);
         }
         assert_eq!(waits.take(0, 7, 0), None);
         // What others have got is not lost to these.
         assert_eq!(waits.take(0, 8, 3 * RANGES_PER_MOMENT), None);
         assert_eq!(waits.take(0, 8, 0), Some((7, 3 * RANGES_PER_MOMENT)));
         assert_eq!(waits.take(0, 8, 0), None);
-        one.again(7);
+        one.moment(7);
         drop(other);
         assert_eq!(waits.take(0, 8, 0), None);
-
-        // The longer it takes, the longer the pauses.
-        let mut waited = 0;
-        for _ in 0..MAX_PAUSE * ATTEMPTS_PER_MOMENT {
-            waited += one.again(7);
+        for _ in 0..MAX_RANGES {
+            one.moment(7);
         }
-        assert_eq!(one.again(7), MAX_PAUSE);
-        assert!(waited > MAX_PAUSE * MAX_PAUSE * ATTEMPTS_PER_MOMENT / 2);
         assert_eq!(waits.take(0, 8, 0), Some((7, MAX_RANGES)));
         drop(one);
         assert_eq!(waits.take(0, 8, 0), None);
@@ -272,16 +259,16 @@ mod tests {
         Fake::<32>::reset();
         let parent = Parent::<32>::with_hook(Some(lock))?;
         let session = Fake::fork(&parent, 0, &[0, 1])?.ok_or(EINVAL)?;
-        let mut waiting = session.waits.begin();
+        let waiting = session.waits.begin();
         Fake::<32>::fail_allocs(1);
-        waiting.again(addr(0));
+        waiting.moment(addr(0));
         lock(&parent);
         for _ in 1..AFTER_FAILURE {
-            waiting.again(addr(0));
+            waiting.moment(addr(0));
             lock(&parent);
             assert_eq!(parent.copy_of(0, 0), 0);
         }
-        waiting.again(addr(0));
+        waiting.moment(addr(0));
         lock(&parent);
         assert_eq!(parent.copy_of(0, 0), 1);
         drop(waiting);
@@ -291,34 +278,45 @@ mod tests {
     }
 
     #[test]
-    fn who_only_looks_keeps_no_table_while_he_waits() -> Result {
-        fn looks(parent: &Arc<Parent<33>>) {
+    fn who_waits_keeps_no_table() -> Result {
+        fn needed_elsewhere(parent: &Arc<Parent<33>>) {
             assert_eq!(Fake::<33>::tables(), 0);
             parent.map(true);
         }
         Fake::<33>::reset();
-        let parent = Parent::<33>::with_hook(Some(looks))?;
-        let session = Fake::fork(&parent, 0, &[0])?.ok_or(EINVAL)?;
+        let parent = Parent::<33>::with_hook(Some(needed_elsewhere))?;
+        let session = Fake::fork(&parent, 0, &[0, 1])?.ok_or(EINVAL)?;
         parent.map(false);
         session.pull(addr(0), addr(1), false)?;
-        assert_eq!(parent.copy_of(0, 0), 1);
+        parent.map(false);
+        session.copy_all()?;
+        assert_eq!(parent.copy_of(0, 0) + parent.copy_of(0, 1), 3);
         Ok(())
     }
 
     #[test]
-    fn who_needs_it_keeps_his_table_while_he_waits() -> Result {
-        fn needs(parent: &Arc<Parent<34>>) {
-            assert_eq!(Fake::<34>::tables(), 1);
-            Fake::<34>::fail_allocs(1);
-            parent.map(true);
-        }
+    fn a_parent_helps_each_child_first_in_turn() -> Result {
+        const DEFERRED: [usize; 6] = [0, 1, 2, 3, 4, 5];
         Fake::<34>::reset();
-        let parent = Parent::<34>::with_hook(Some(needs))?;
-        let session = Fake::fork(&parent, 0, &[0])?.ok_or(EINVAL)?;
-        parent.map(false);
-        session.copy_all()?;
-        assert_eq!(parent.copy_of(0, 0), 1);
-        assert!(!Fake::<34>::killed(0));
-        Ok(())
+        let parent = Parent::<34>::new()?;
+        let old = Fake::fork(&parent, 0, &DEFERRED)?.ok_or(EINVAL)?;
+        let young = Fake::fork(&parent, 1, &DEFERRED)?.ok_or(EINVAL)?;
+        let waiting = [old.waits.begin(), young.waits.begin()];
+        let copied = |child| {
+            let copies = DEFERRED.map(|index| usize::from(parent.copy_of(child, index) != 0));
+            copies.iter().sum::<usize>()
+        };
+        // What one of them is due is all that the parent does at a time. Who had to stand back is due
+        // more the next time.
+        for copies in [(RANGES_PER_MOMENT, 0), (RANGES_PER_MOMENT, DEFERRED.len())] {
+            for who in &waiting {
+                who.moment(addr(0));
+            }
+            parent.tracker.help(&parent, addr(0), addr(RANGES));
+            assert_eq!((copied(0), copied(1)), copies);
+        }
+        drop(waiting);
+        old.copy_all()?;
+        young.copy_all()
     }
 }

@@ -152,7 +152,7 @@ pub trait Entry {
 ///     }
 ///     fn kill(_: &[Option<()>], _: Error) {}
 ///     fn count(_: Event, _: usize) {}
-///     fn pause(_: &Arc<Parent>, _: usize) {}
+///     fn pause(_: &Arc<Parent>) {}
 ///     fn interrupted() -> bool {
 ///         false
 ///     }
@@ -261,8 +261,8 @@ pub trait PageTables: Sized {
     /// Counts `nr` times `event`.
     fn count(event: Event, nr: usize);
 
-    /// Sleeps for so many moments, because somebody on the side of `source` is in the way.
-    fn pause(source: &Self::Source, moments: usize);
+    /// Sleeps for a moment, because somebody on the side of `source` is in the way.
+    fn pause(source: &Self::Source);
 
     /// Gives way to others between two ranges. Returns whether the task is being killed.
     fn interrupted() -> bool;

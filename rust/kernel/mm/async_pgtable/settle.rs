@@ -93,13 +93,12 @@ impl<P: PageTables> Session<P> {
                 // Somebody changes or unmaps the parent's mapping and has to settle the range for
                 // that, or will be done soon.
                 None => {
-                    // Of those who only look there can be any number, and what they have got is
-                    // paid by who has to settle it meanwhile.
-                    if !must {
-                        supplies = P::Supplies::default();
-                    }
-                    let waiting = waiting.get_or_insert_with(|| self.waits.begin());
-                    P::pause(&parent, waiting.again(addr));
+                    // What it has got may be what somebody lacks who has to settle it meanwhile.
+                    supplies = P::Supplies::default();
+                    waiting
+                        .get_or_insert_with(|| self.waits.begin())
+                        .moment(addr);
+                    P::pause(&parent);
                 }
             }
 

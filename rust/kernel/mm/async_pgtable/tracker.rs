@@ -49,6 +49,8 @@ pub struct Tracker<P: PageTables> {
     #[pin]
     sessions: SpinLock<[Option<Arc<Session<P>>>; MAX_SESSIONS]>,
     live: Atomic<usize>,
+    /// The slot with which a parent that helps begins; a hint.
+    pub(super) helped_first: Atomic<usize>,
 }
 
 impl<P: PageTables> Tracker<P> {
@@ -59,6 +61,7 @@ impl<P: PageTables> Tracker<P> {
         pin_init!(Self {
             sessions <- SpinLock::new(none, SESSIONS, static_lock_class!()),
             live: Atomic::new(0),
+            helped_first: Atomic::new(0),
         })
     }
 
@@ -128,13 +131,14 @@ impl<P: PageTables> Tracker<P> {
             })
     }
 
-    /// The sessions for which `f`, which is asked under the lock, and their slots. The lock is not
-    /// held between them: who has one of them can sleep.
+    /// The sessions in slot `from` or above for which `f`, which is asked under the lock, and their
+    /// slots. The lock is not held between them: who has one of them can sleep.
     pub(super) fn each<'a>(
         &'a self,
+        from: usize,
         f: impl Fn(&Session<P>) -> bool + 'a,
     ) -> impl Iterator<Item = (usize, Arc<Session<P>>)> + 'a {
-        let mut slot = 0;
+        let mut slot = from;
         core::iter::from_fn(move || {
             let (found, session) = self.find(slot, &f)?;
             slot = found + 1;
@@ -180,7 +184,7 @@ impl<P: PageTables> Tracker<P> {
         let small = end - start <= P::RANGE_SIZE;
         let concerned =
             |session: &Session<P>| !small || session.is_over() || session.overlaps(start, end);
-        for (_, session) in self.each(concerned) {
+        for (_, session) in self.each(0, concerned) {
             session.push(self, source, start, end, must, killable)?;
         }
         Ok(())
@@ -198,7 +202,7 @@ impl<P: PageTables> Tracker<P> {
         full: &mut u32,
     ) -> bool {
         let mut left = false;
-        for (slot, session) in self.each(|_| true) {
+        for (slot, session) in self.each(0, |_| true) {
             if *full & 1 << slot != 0 {
                 continue;
             }
@@ -212,7 +216,7 @@ impl<P: PageTables> Tracker<P> {
 
     /// Gives up the sessions of children that are being killed.
     pub(super) fn forget_dying(&self) {
-        for (_, session) in self.each(|_| true) {
+        for (_, session) in self.each(0, |_| true) {
             if session.is_dying() {
                 session.abandon();
             }
@@ -221,7 +225,7 @@ impl<P: PageTables> Tracker<P> {
 
     /// Waits for those who are copying. Called when everything is settled.
     pub fn quiesce(&self) {
-        for (_, session) in self.each(|_| true) {
+        for (_, session) in self.each(0, |_| true) {
             session.quiesce();
         }
     }
@@ -249,7 +253,7 @@ impl<P: PageTables> Tracker<P> {
     /// whether what they read was intact.
     pub fn abort(&self) {
         let mut children: [Option<P::Target>; MAX_SESSIONS] = core::array::from_fn(|_| None);
-        for (slot, session) in self.each(|_| true) {
+        for (slot, session) in self.each(0, |_| true) {
             children[slot] = session.mark_failed().map(|ended| session.let_go(ended));
         }
         if children.iter().any(Option::is_some) {

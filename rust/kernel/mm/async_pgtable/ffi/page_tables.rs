@@ -247,9 +247,9 @@ impl PageTables for Kernel {
         unsafe { bindings::async_pgtable_count(event_to_c(event), nr) }
     }
 
-    fn pause(_: &ARef<Mm>, moments: usize) {
+    fn pause(_: &ARef<Mm>) {
         // SAFETY: Ranges are settled in process context; called without spinlocks.
-        unsafe { bindings::async_pgtable_pause(moments) }
+        unsafe { bindings::async_pgtable_pause() }
     }
 
     fn interrupted() -> bool {
