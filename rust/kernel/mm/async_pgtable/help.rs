@@ -306,8 +306,8 @@ mod tests {
             let copies = DEFERRED.map(|index| usize::from(parent.copy_of(child, index) != 0));
             copies.iter().sum::<usize>()
         };
-        // What one of them is due is all that the parent does at a time. Who had to stand back is due
-        // more the next time.
+        // What one of them is due is all that the parent does at a time. Who had to stand back is
+        // due more the next time.
         for copies in [(RANGES_PER_MOMENT, 0), (RANGES_PER_MOMENT, DEFERRED.len())] {
             for who in &waiting {
                 who.moment(addr(0));
