@@ -161,6 +161,8 @@ pub struct Parent {
     written: std_sync::Mutex<Vec<usize>>,
     payer: Arc<Payer>,
     pauses: Number,
+    /// What the mapping covers from which the parent helps.
+    helps: std_sync::Mutex<Option<std::ops::Range<usize>>>,
 }
 
 /// Who pays for what children need.
@@ -302,6 +304,7 @@ impl Parent {
             written: std_sync::Mutex::new((0..ranges).map(initial).collect()),
             payer: Arc::new(Payer::new()),
             pauses: Number::new(0),
+            helps: std_sync::Mutex::new(None),
         })
     }
 
@@ -423,6 +426,16 @@ impl Parent {
     pub fn change<R>(&self, f: impl FnOnce() -> R) -> R {
         let _guard = self.vmas().write();
         f()
+    }
+
+    /// The parent locks the mapping of `from..to` for writing, and so helps who waits for that.
+    pub fn help(self: &Arc<Self>, from: usize, to: usize) {
+        let set = |covered| *self.helps.lock().expect("not poisoned") = covered;
+        self.change(|| {
+            set(Some(addr(from)..addr(to)));
+            self.tracker.help(self, addr(from), addr(to));
+            set(None);
+        });
     }
 
     /// How often a puller had to wait for the parent.
@@ -752,12 +765,17 @@ impl PageTables for Machine {
     }
 
     unsafe fn copy(
-        _: &Arc<Parent>,
+        source: &Arc<Parent>,
         target: TargetVma,
         at: usize,
         supplies: &mut Supplies,
-        _: Party,
+        party: Party,
     ) -> Result<bool> {
+        if party == Party::Push {
+            let helps = source.helps.lock().expect("not poisoned").clone();
+            let covers = helps.is_none_or(|covered| covered.contains(&at));
+            assert!(covers, "copied from a mapping that does not cover it");
+        }
         // SAFETY: The session has a reference, and the range is claimed.
         unsafe { &*target.0 }.copy(at / SIZE - 1, supplies)
     }

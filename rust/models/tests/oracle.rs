@@ -127,3 +127,21 @@ fn children_see_the_moment_of_their_fork() {
 fn failures_hurt_the_child_only() {
     explore("oracle/failures", 20_000, || run(3, true));
 }
+
+#[test]
+fn a_parent_helps_from_what_it_has_locked() {
+    explore("oracle/help", 2000, || {
+        let parent = Parent::new(2, 1, true);
+        let process = parent.fork(&[0, 1]);
+        let pullers = [0, 1].map(|range| process.spawn(move |process| process.sees(range)));
+        // Somebody may wait for the other mapping meanwhile.
+        for _ in 0..3 {
+            parent.help(1, 2);
+        }
+        for puller in pullers {
+            puller.join().unwrap();
+        }
+        assert!(parent.tracker.is_idle());
+        assert!(process.is_at_rest());
+    });
+}

@@ -63,17 +63,15 @@ impl Waits {
         Waiting(self)
     }
 
-    /// Does anybody wait for what is in `start..end`?
-    fn wanted(&self, start: usize, end: usize) -> bool {
-        self.waiters.load(Relaxed) != 0 && (start..end).contains(&self.wanted.load(Relaxed))
+    /// What somebody waits for, if it is in `start..end`. It may be something else the next time.
+    fn wanted(&self, start: usize, end: usize) -> Option<usize> {
+        let wanted = self.wanted.load(Relaxed);
+        (self.waiters.load(Relaxed) != 0 && (start..end).contains(&wanted)).then_some(wanted)
     }
 
-    /// The same, and what that is, and how many ranges it is worth, if it is more than `spent`.
+    /// The same, and how many ranges it is worth, if it is more than `spent`.
     fn take(&self, start: usize, end: usize, spent: usize) -> Option<(usize, usize)> {
-        if !self.wanted(start, end) {
-            return None;
-        }
-        let wanted = self.wanted.load(Relaxed);
+        let wanted = self.wanted(start, end)?;
         // They may just have gone.
         let waiters = self.waiters.load(Relaxed).max(1);
         let moments = self.moments.load(Relaxed).div_ceil(waiters);
@@ -146,7 +144,7 @@ impl<P: PageTables> Tracker<P> {
     pub fn help(&self, source: P::SourceVma<'_>, start: usize, end: usize) {
         let start = start.next_multiple_of(P::RANGE_SIZE);
         let end = end / P::RANGE_SIZE * P::RANGE_SIZE;
-        let wanted = |session: &Session<P>| session.waits.wanted(start, end);
+        let wanted = |session: &Session<P>| session.waits.wanted(start, end).is_some();
         let first = self.helped_first.load(Relaxed);
         let others = self.each(0, wanted).take_while(|(slot, _)| *slot < first);
         let mut spent = 0;

@@ -111,26 +111,6 @@ impl<P: PageTables> Tracker<P> {
         drop(removed);
     }
 
-    /// The first session in slot `slot` or above for which `f`, and its slot.
-    fn find(
-        &self,
-        slot: usize,
-        f: impl Fn(&Session<P>) -> bool,
-    ) -> Option<(usize, Arc<Session<P>>)> {
-        if self.is_idle() {
-            return None;
-        }
-        let sessions = self.sessions.lock();
-        sessions
-            .iter()
-            .enumerate()
-            .skip(slot)
-            .find_map(|(slot, session)| {
-                let session = session.as_ref().filter(|session| f(session))?;
-                Some((slot, session.clone()))
-            })
-    }
-
     /// The sessions in slot `from` or above for which `f`, which is asked under the lock, and their
     /// slots. The lock is not held between them: who has one of them can sleep.
     pub(super) fn each<'a>(
@@ -140,7 +120,15 @@ impl<P: PageTables> Tracker<P> {
     ) -> impl Iterator<Item = (usize, Arc<Session<P>>)> + 'a {
         let mut slot = from;
         core::iter::from_fn(move || {
-            let (found, session) = self.find(slot, &f)?;
+            if self.is_idle() {
+                return None;
+            }
+            let sessions = self.sessions.lock();
+            let mut sessions = sessions.iter().enumerate().skip(slot);
+            let (found, session) = sessions.find_map(|(found, session)| {
+                let session = session.as_ref().filter(|session| f(session))?;
+                Some((found, session.clone()))
+            })?;
             slot = found + 1;
             Some((found, session))
         })
