@@ -41,7 +41,7 @@ pub fn in_both_modes<P: Copy>(
     parts: impl IntoIterator<Item = P>,
     figure: impl Fn(P, Mode) -> Figure,
 ) -> Vec<Figure> {
-    let modes = [Mode::Default, Mode::Async];
+    let modes = Mode::BOTH;
     (parts.into_iter())
         .flat_map(|part| modes.map(|mode| figure(part, mode)))
         .collect()

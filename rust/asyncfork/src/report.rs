@@ -13,6 +13,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use anyhow::Result;
+use anyhow::bail;
 use flate2::read::GzDecoder;
 use hdrhistogram::Histogram;
 use serde::Deserialize;
@@ -97,6 +98,24 @@ pub fn print(text: &str) -> Result<()> {
     match io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(()),
+    }
+}
+
+/// The end of a measurement: prints its table, and writes its record. What was done otherwise than
+/// asked is an error after that.
+pub fn finish(
+    table: &str,
+    json: Option<JsonFile>,
+    record: &impl Serialize,
+    misdone: Option<String>,
+) -> Result<()> {
+    print(table)?;
+    if let Some(json) = json {
+        json.write(record)?;
+    }
+    match misdone {
+        Some(reason) => bail!("{reason}"),
+        None => Ok(()),
     }
 }
 

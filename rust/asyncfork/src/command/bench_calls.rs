@@ -152,13 +152,8 @@ impl Options {
             settle_ms: self.repeat.settle_ms,
             runs: repeated.runs,
         };
-        report::print(&record.table(&self.repeat.modes))?;
-        if let Some(json) = json {
-            json.write(&record)?;
-        }
-        if let Some(reason) = record.misdone() {
-            bail!("{reason}");
-        }
+        let table = record.table(&self.repeat.modes);
+        report::finish(&table, json, &record, record.misdone())?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -416,7 +411,7 @@ pub mod tests {
                 assert!(measured.names().contains(&figure.as_str()), "{figure}");
             }
         }
-        let text = record().table(&[Mode::Default, Mode::Async]);
+        let text = record().table(&Mode::BOTH);
         assert!(text.contains("thread creation"), "{text}");
     }
 

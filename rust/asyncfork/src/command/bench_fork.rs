@@ -154,14 +154,9 @@ impl Options {
             settle_ms: self.repeat.settle_ms,
             runs: repeated.runs,
         };
-        report::print(&record.table(&self.repeat.modes))?;
-        if let Some(json) = json {
-            json.write(&record)?;
-        }
         let misdone = record.runs.iter().find_map(Run::misdone);
-        if let Some(reason) = misdone.or_else(|| record.not_huge()) {
-            bail!("{reason}");
-        }
+        let table = record.table(&self.repeat.modes);
+        report::finish(&table, json, &record, misdone.or_else(|| record.not_huge()))?;
         let good = !self.check || self.verdict(&record)?;
         Ok(if good {
             ExitCode::SUCCESS
@@ -285,7 +280,7 @@ pub fn picture(record: serde_json::Value) -> Result<Picture> {
     let record: Record = serde_json::from_value(record)?;
     let group = |name: &str, figure: &dyn Fn(&Run) -> u64| Group {
         name: name.into(),
-        bars: [Mode::Default, Mode::Async]
+        bars: Mode::BOTH
             .into_iter()
             .filter_map(|mode| Some((mode, record.median(mode, figure)?)))
             .collect(),
@@ -502,7 +497,7 @@ mod tests {
 
     #[test]
     fn table_has_the_ratio() {
-        let text = record().table(&[Mode::Default, Mode::Async]);
+        let text = record().table(&Mode::BOTH);
         let call: Vec<_> = text
             .lines()
             .find(|line| line.starts_with("call"))

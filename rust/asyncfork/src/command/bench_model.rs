@@ -129,7 +129,7 @@ impl Options {
         let mut rows = Vec::new();
         for from in points.iter().filter(is_largest) {
             for gib in &self.gib {
-                for mode in [Mode::Default, Mode::Async] {
+                for mode in Mode::BOTH {
                     rows.push(self.row(from, gib << 10, mode, pauses));
                 }
             }

@@ -60,6 +60,7 @@ use record::Parameters;
 pub use record::Record;
 pub use record::Save;
 use record::Summary;
+pub use snapshot::Kind as Snapshot;
 use snapshot::Made;
 pub use throughput::typical as throughput;
 pub use trace::Cause;
@@ -112,6 +113,7 @@ pub struct Options {
     /// Record every interruption of the server in the window, by cause; takes root and tracefs
     #[arg(long)]
     trace: bool,
+
     /// What the server forks for
     #[arg(long, value_enum, value_name = "KIND", default_value = "rdb")]
     snapshot: snapshot::Kind,

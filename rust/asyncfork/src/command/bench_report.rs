@@ -35,7 +35,6 @@ use crate::paper;
 use crate::report;
 use crate::report::table;
 
-const MODES: [Mode; 2] = [Mode::Default, Mode::Async];
 const INTERVALS: &str = "medians of the repetitions, each with the 95 % interval of a bootstrap";
 
 /// Print what a benchmark or an experiment has measured, with intervals
@@ -261,7 +260,7 @@ impl Points {
                 let all: Vec<_> = all.iter().map(|(size, s)| (*size, &s[..])).collect();
                 Line::through(&all)
             };
-            for mode in MODES {
+            for mode in Mode::BOTH {
                 if let Some(line) = line(mode) {
                     let unit = points[0].unit(name);
                     text.push(format!(
@@ -293,7 +292,7 @@ pub fn chart(value: &Value, name: Option<&str>) -> Result<Chart> {
     };
     let mut lines: Vec<lines::Line> = Vec::new();
     for (_, point) in &points.points {
-        for mode in MODES {
+        for mode in Mode::BOTH {
             let Some(samples) = point.samples(figure, mode) else {
                 continue;
             };
@@ -336,10 +335,10 @@ pub fn chart(value: &Value, name: Option<&str>) -> Result<Chart> {
 /// A figure by point: its name and the modes, then a row for each point.
 fn rows(points: &Points, name: &str) -> Vec<Vec<String>> {
     let mut rows = vec![vec![name.to_owned()]];
-    rows[0].extend(MODES.map(|mode| mode.to_string()));
+    rows[0].extend(Mode::BOTH.map(|mode| mode.to_string()));
     rows[0].extend(["async/default".into(), "change".into()]);
     for (point, measured) in &points.points {
-        let samples = MODES.map(|mode| measured.samples(name, mode));
+        let samples = Mode::BOTH.map(|mode| measured.samples(name, mode));
         let unit = measured.unit(name);
         let cell = |samples: Option<&[f64]>| match samples {
             Some(samples) => Estimate::median(samples).show(|value| unit.show(value)),
@@ -492,7 +491,7 @@ impl Compared {
             };
             for name in old.names() {
                 let unit = old.unit(name);
-                for mode in MODES {
+                for mode in Mode::BOTH {
                     let (Some(old), Some(new)) = (old.samples(name, mode), new.samples(name, mode))
                     else {
                         continue;

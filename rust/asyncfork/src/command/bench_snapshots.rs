@@ -142,13 +142,9 @@ impl Options {
             settle_ms: self.repeat.settle_ms,
             runs: measured.runs,
         };
-        report::print(&record.table(&self.repeat.modes))?;
-        if let Some(json) = json {
-            json.write(&record)?;
-        }
-        if let Some(reason) = record.runs.iter().find_map(Run::misdone) {
-            bail!("{reason}");
-        }
+        let misdone = record.runs.iter().find_map(Run::misdone);
+        let table = record.table(&self.repeat.modes);
+        report::finish(&table, json, &record, misdone)?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -420,7 +416,7 @@ mod tests {
         assert_eq!(back, record());
         let measured = measured(json).unwrap();
         assert_eq!(measured.samples(LAST, Mode::Async), Some(&[2e3][..]));
-        let text = record().table(&[Mode::Default, Mode::Async]);
+        let text = record().table(&Mode::BOTH);
         assert!(text.contains("call: the last of them"), "{text}");
         assert!(text.ends_with("exact: 4 of 4 snapshots equal the memory at the fork\n"));
     }

@@ -106,13 +106,9 @@ impl Options {
             settle_ms: self.repeat.settle_ms,
             runs: repeated.runs,
         };
-        report::print(&record.table(&self.repeat.modes))?;
-        if let Some(json) = json {
-            json.write(&record)?;
-        }
-        if let Some(reason) = record.runs.iter().find_map(Run::misdone) {
-            bail!("{reason}");
-        }
+        let misdone = record.runs.iter().find_map(Run::misdone);
+        let table = record.table(&self.repeat.modes);
+        report::finish(&table, json, &record, misdone)?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -302,7 +298,7 @@ mod tests {
 
     #[test]
     fn both_children_are_in_the_table() {
-        let text = record().table(&[Mode::Default, Mode::Async]);
+        let text = record().table(&Mode::BOTH);
         let words: Vec<Vec<_>> = text
             .lines()
             .map(|line| line.split_whitespace().collect())

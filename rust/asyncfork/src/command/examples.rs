@@ -13,7 +13,6 @@ use crate::machine::Machine;
 use crate::report::Latencies;
 
 pub const SERIES: &str = "0123456789ab";
-const MODES: [Mode; 2] = [Mode::Default, Mode::Async];
 
 /// Requests per second of the open loops, and what the server can do.
 pub const RATE: f64 = 200.0;
@@ -62,7 +61,7 @@ fn counters(range_push: u64) -> Value {
 
 /// Five repetitions in each mode.
 fn repeated(one: impl Fn(Mode) -> Value) -> Vec<Value> {
-    (0..5).flat_map(|_| MODES.map(&one)).collect()
+    (0..5).flat_map(|_| Mode::BOTH.map(&one)).collect()
 }
 
 fn fork(pages: &str, mb: u64) -> Value {
@@ -136,7 +135,7 @@ pub fn redis(mb: u64, percent: f64, clients: u16) -> Value {
         "parameters": {
             "mb": mb,
             "saves": 5,
-            "modes": MODES,
+            "modes": Mode::BOTH,
             "quiet_seconds": 1.0,
             "compress": false,
             "clients": clients,

@@ -92,6 +92,8 @@ pub enum Mode {
 }
 
 impl Mode {
+    pub const BOTH: [Self; 2] = [Self::Default, Self::Async];
+
     /// Flags of a `clone3()` in this mode.
     fn clone_flags(self) -> u64 {
         match self {

@@ -73,7 +73,6 @@ pub struct Picture {
     pub groups: Vec<Group>,
 }
 
-const MODES: [Mode; 2] = [Mode::Default, Mode::Async];
 /// Grey that can be read on white and on black.
 const INK: RGBColor = RGBColor(128, 128, 128);
 const FONT: &str = "sans-serif";
@@ -115,7 +114,7 @@ fn modes() -> Vec<Series> {
         name: format!("{mode} fork"),
         colour: colour(mode),
     };
-    MODES.map(series).into()
+    Mode::BOTH.map(series).into()
 }
 
 /// A file of records, and what a picture says of where its figures are from.

@@ -100,7 +100,6 @@ impl Settings {
              save \"\"\n\
              appendonly no\n\
              rdbcompression {}\n\
-             io-threads 1\n\
              activedefrag no\n\
              {}",
             socket.display(),

@@ -6,7 +6,6 @@
 use std::io;
 use std::mem;
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::Context;
 use anyhow::Result;
@@ -16,17 +15,15 @@ use super::Cost;
 use super::ROUNDS;
 use super::set_mode;
 use crate::command::Mode;
+use crate::command::bench_redis::Snapshot;
 use crate::command::counted_since;
 use crate::command::misdone;
-use crate::interrupt;
 use crate::redis::Client;
 use crate::redis::Data;
 use crate::redis::Info;
 use crate::redis::Settings;
 
 const VALUE_SIZE: usize = 1024;
-/// Time between two looks at whether the save is over.
-const POLL: Duration = Duration::from_millis(50);
 
 /// Forks of a server of `mib` MiB, default and asynchronous in turn.
 pub fn count(mib: u64) -> Result<Vec<Cost>> {
@@ -43,7 +40,7 @@ pub fn count(mib: u64) -> Result<Vec<Cost>> {
     let mut client = server.connect()?;
     real_time(Info::read(&mut client, "server")?.number("process_id")?)?;
     Data::fill(&mut client, mib << 20, VALUE_SIZE, |_| ())?;
-    let mut costs = [Mode::Default, Mode::Async].map(|mode| (mode, Vec::new()));
+    let mut costs = Mode::BOTH.map(|mode| (mode, Vec::new()));
     for _ in 0..ROUNDS {
         for (mode, samples) in &mut costs {
             samples.push(fork(&mut client, *mode, &settings.snapshot())?);
@@ -76,9 +73,7 @@ fn fork(client: &mut Client, mode: Mode, snapshot: &Path) -> Result<u64> {
     if let Some(reason) = misdone(mode, counted_since(before).as_ref(), 1, false) {
         bail!("{reason}");
     }
-    while Info::read(client, "persistence")?.text("rdb_bgsave_in_progress")? != "0" {
-        interrupt::sleep(POLL)?;
-    }
+    Snapshot::Rdb.wait(client)?;
     // It takes memory.
     std::fs::remove_file(snapshot).context("the server has not saved")?;
     let microseconds: u64 = Info::read(client, "stats")?.number("latest_fork_usec")?;

@@ -327,7 +327,7 @@ impl Point {
             .saves
             .iter()
             .for_each(|save| outside.add(&save.outside));
-        let measured: BTreeMap<_, _> = [Mode::Default, Mode::Async]
+        let measured: BTreeMap<_, _> = Mode::BOTH
             .into_iter()
             .filter_map(|mode| Some((mode, Measured::of(record, mode)?)))
             .collect();

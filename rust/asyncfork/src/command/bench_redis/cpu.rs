@@ -10,10 +10,9 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use super::record::Save;
-use crate::command::Mode;
+use super::record::figures_of;
 use crate::figures::Figure;
 use crate::figures::Unit;
-use crate::figures::in_both_modes;
 use crate::redis::Client;
 use crate::redis::Info;
 
@@ -94,15 +93,11 @@ const PARTS: [Part; 5] = [
 
 /// Figures of those saves that have it.
 pub fn figures(saves: &[Save]) -> Vec<Figure> {
-    in_both_modes(PARTS, |(name, part), mode: Mode| Figure {
-        name: name.into(),
-        mode,
-        unit: Unit::Time,
-        samples: (saves.iter())
-            .filter(|save| save.mode == mode)
-            .filter_map(|save| Some(part(save.cpu.as_ref()?) * 1e9))
-            .collect(),
-    })
+    let nanoseconds = |(name, part): Part| {
+        let figure = move |cpu: &Cpu| Some(part(cpu) * 1e9);
+        (name, Unit::Time, figure)
+    };
+    figures_of(saves, |save| save.cpu.as_ref(), PARTS.map(nanoseconds))
 }
 
 #[cfg(test)]

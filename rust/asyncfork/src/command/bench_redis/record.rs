@@ -391,6 +391,34 @@ const CYCLE: [Part; 3] = [
     }),
 ];
 
+/// What those of `saves` in `mode` have that have one.
+pub fn those_with<'a, T: 'a>(
+    saves: &'a [Save],
+    mode: Mode,
+    part: fn(&Save) -> Option<&T>,
+) -> impl Iterator<Item = &'a T> {
+    let of_mode = saves.iter().filter(move |save| save.mode == mode);
+    of_mode.filter_map(part)
+}
+
+/// Its `figures`; none if no save has one.
+pub fn figures_of<T, F: Fn(&T) -> Option<f64> + Copy>(
+    saves: &[Save],
+    part: fn(&Save) -> Option<&T>,
+    figures: impl IntoIterator<Item = (&'static str, Unit, F)>,
+) -> Vec<Figure> {
+    let figure = |(name, unit, figure): (&'static str, Unit, F), mode| Figure {
+        name: name.into(),
+        mode,
+        unit,
+        samples: those_with(saves, mode, part).filter_map(figure).collect(),
+    };
+    match saves.iter().any(|save| part(save).is_some()) {
+        true => in_both_modes(figures, figure),
+        false => vec![],
+    }
+}
+
 impl Record {
     /// In what it differs from BGSAVE of a Redis with one thread, to be put before the load.
     fn unusual(&self) -> String {

@@ -153,7 +153,11 @@ impl Kind {
     }
 
     /// Waits until the server has no such child any more, and returns what it says of the last one.
-    fn wait(self, control: &mut Client) -> Result<Info> {
+    ///
+    /// # Errors
+    ///
+    /// Those of the server, that it could not save, and an interrupt.
+    pub fn wait(self, control: &mut Client) -> Result<Info> {
         let fields = self.fields();
         loop {
             let info = Info::read(control, "persistence")?;

@@ -11,10 +11,11 @@ use serde::Serialize;
 
 use super::not_negative;
 use super::record::Save;
+use super::record::figures_of;
+use super::record::those_with;
 use crate::command::Mode;
 use crate::figures::Figure;
 use crate::figures::Unit;
-use crate::figures::in_both_modes;
 use crate::redis::Write;
 use crate::report::median;
 
@@ -202,22 +203,12 @@ const PARTS: [Part; 4] = [
 ];
 
 fn timelines(saves: &[Save], mode: Mode) -> impl Iterator<Item = &Timeline> {
-    let of_mode = saves.iter().filter(move |save| save.mode == mode);
-    of_mode.filter_map(|save| save.timeline.as_ref())
+    those_with(saves, mode, |save| save.timeline.as_ref())
 }
 
 /// What `asyncfork bench report` says of the saves that have a timeline.
 pub fn figures(saves: &[Save]) -> Vec<Figure> {
-    let figure = |(name, unit, figure): Part, mode| Figure {
-        name: name.into(),
-        mode,
-        unit,
-        samples: timelines(saves, mode).filter_map(figure).collect(),
-    };
-    match saves.iter().any(|save| save.timeline.is_some()) {
-        true => in_both_modes(PARTS, figure),
-        false => vec![],
-    }
+    figures_of(saves, |save| save.timeline.as_ref(), PARTS)
 }
 
 /// How often p99 was not steady again before the load ended.
@@ -233,10 +224,7 @@ pub fn notes(saves: &[Save]) -> Vec<String> {
             )
         })
     };
-    [Mode::Default, Mode::Async]
-        .into_iter()
-        .filter_map(note)
-        .collect()
+    Mode::BOTH.into_iter().filter_map(note).collect()
 }
 
 /// The median over all saves in `mode` of the SETs per second in each bin, by seconds from BGSAVE to

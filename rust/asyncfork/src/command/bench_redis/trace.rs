@@ -14,6 +14,8 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use super::record::Save;
+use super::record::figures_of;
+use super::record::those_with;
 use crate::command::Mode;
 use crate::figures::Figure;
 use crate::figures::Unit;
@@ -326,22 +328,16 @@ const PARTS: [Part; 11] = [
 ];
 
 fn traced(saves: &[Save], mode: Mode) -> impl Iterator<Item = &Interruptions> {
-    let of_mode = saves.iter().filter(move |save| save.mode == mode);
-    of_mode.filter_map(|save| save.interruptions.as_ref())
+    those_with(saves, mode, |save| save.interruptions.as_ref())
 }
 
 /// What `asyncfork bench report` says of the saves that were traced.
 pub fn figures(saves: &[Save]) -> Vec<Figure> {
-    let figure = |(name, unit, figure): Part, mode| Figure {
-        name: name.into(),
-        mode,
-        unit,
-        samples: traced(saves, mode).map(|i| figure(i) as f64).collect(),
+    let number = |(name, unit, figure): Part| {
+        let figure = move |i: &Interruptions| Some(figure(i) as f64);
+        (name, unit, figure)
     };
-    match saves.iter().any(|save| save.interruptions.is_some()) {
-        true => crate::figures::in_both_modes(PARTS, figure),
-        false => vec![],
-    }
+    figures_of(saves, |save| save.interruptions.as_ref(), PARTS.map(number))
 }
 
 /// The longest interruption in each mode, by name.
@@ -351,10 +347,7 @@ pub fn notes(saves: &[Save]) -> Vec<String> {
         let longest = longest.max_by_key(|longest| longest.ns)?;
         Some(format!("longest interruption, {mode}: {longest}"))
     };
-    [Mode::Default, Mode::Async]
-        .into_iter()
-        .filter_map(note)
-        .collect()
+    Mode::BOTH.into_iter().filter_map(note).collect()
 }
 
 /// How many of `cause` there were in all windows in `mode`, by logarithm of how long they took.

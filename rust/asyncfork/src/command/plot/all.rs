@@ -13,7 +13,6 @@ use anyhow::Result;
 use plotters::style::RGBColor;
 use serde_json::Value;
 
-use super::MODES;
 use super::Source;
 use super::bars;
 use super::bars::Bar;
@@ -294,7 +293,7 @@ fn latency(value: &Value, axis: Axis, x: Parameter, rest: Parameter) -> Result<D
         unit: Unit::Time,
         axis,
         lines: (figures.into_iter())
-            .flat_map(|figure| MODES.map(|mode| line(figure, mode)))
+            .flat_map(|figure| Mode::BOTH.map(|mode| line(figure, mode)))
             .filter(|line| !line.points.is_empty())
             .collect(),
     }))
@@ -353,7 +352,7 @@ fn in_both_modes(
         };
         bars::Group {
             name: name.clone(),
-            bars: MODES.into_iter().filter_map(bar).collect(),
+            bars: Mode::BOTH.into_iter().filter_map(bar).collect(),
             published: None,
         }
     };
@@ -429,7 +428,7 @@ fn interruptions(value: &Value) -> Result<Drawing> {
         scale: Scale::Logarithmic,
         series: CAUSES.iter().map(series).collect(),
         groups: (points.iter())
-            .flat_map(|point| MODES.map(|mode| group(point, mode)))
+            .flat_map(|point| Mode::BOTH.map(|mode| group(point, mode)))
             .collect(),
         published: "",
     }))
@@ -463,7 +462,7 @@ fn interruption_times(value: &Value) -> Result<Drawing> {
     };
     let lines = CAUSES
         .iter()
-        .flat_map(|(cause, ..)| MODES.map(|mode| (*cause, mode)));
+        .flat_map(|(cause, ..)| Mode::BOTH.map(|mode| (*cause, mode)));
     Ok(Drawing::Lines(Chart {
         title,
         figure: format!("{name}, all windows"),
@@ -484,7 +483,7 @@ fn throughput(value: &Value) -> Result<Drawing> {
     Ok(Drawing::OverTime(OverTime {
         title: format!("{title}: {name}"),
         axis: "SETs per second, median of the saves".into(),
-        lines: (MODES.map(line).into_iter())
+        lines: (Mode::BOTH.map(line).into_iter())
             .filter(|(_, points)| !points.is_empty())
             .collect(),
     }))
@@ -499,7 +498,7 @@ fn at_once(value: &Value) -> Result<Drawing> {
         let record: bench_snapshots::Record = serde_json::from_value(point.record)
             .with_context(|| format!("point {} is not whole", point.name))?;
         let (of, measured) = (lines::size(record.mb as f64), record.measured());
-        for mode in MODES {
+        for mode in Mode::BOTH {
             let Some(samples) = measured.samples(bench_snapshots::LAST, mode) else {
                 continue;
             };
@@ -539,7 +538,7 @@ fn model(value: &Value, name: &str, of: fn(&bench_model::Figures) -> Estimate) -
             .collect(),
     };
     let mut all = Vec::new();
-    for mode in MODES {
+    for mode in Mode::BOTH {
         all.push(line(
             "measured",
             mode,
@@ -549,7 +548,7 @@ fn model(value: &Value, name: &str, of: fn(&bench_model::Figures) -> Estimate) -
         all.push(line("modelled", mode, true, record.modelled_at(pace, mode)));
     }
     if name == "p99" {
-        all.extend(MODES.map(published));
+        all.extend(Mode::BOTH.map(published));
     }
     all.retain(|line| !line.points.is_empty());
     Ok(Drawing::Lines(Chart {

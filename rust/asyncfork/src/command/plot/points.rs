@@ -8,7 +8,6 @@ use plotters::style::RGBColor;
 use serde_json::Value;
 
 use super::INK;
-use super::MODES;
 use super::bars;
 use super::bars::Bar;
 use super::bars::Bars;
@@ -31,7 +30,7 @@ pub fn by_point(value: &Value, title: String, name: &str) -> Result<Bars> {
     let points = bench_report::points(value)?;
     let has = |point: &&(String, Measured)| point.1.names().contains(&name);
     let groups = points.iter().filter(has).map(|(point, measured)| {
-        let bars = MODES.iter().enumerate();
+        let bars = Mode::BOTH.iter().enumerate();
         group(point, bars.map(|(i, mode)| bar(i, measured, name, *mode)))
     });
     Ok(times(title, name, Scale::Logarithmic, modes(), groups))
@@ -67,7 +66,7 @@ pub fn cpu(value: &Value, title: String) -> Result<Bars> {
         let of = |(i, mode): (usize, Mode)| {
             [(PARENT, "parent", colour(mode)), (CHILD, "child", PALE[i])].map(|part| (part, mode))
         };
-        MODES.into_iter().enumerate().flat_map(of)
+        Mode::BOTH.into_iter().enumerate().flat_map(of)
     };
     let points = bench_report::points(value)?;
     let groups = points.iter().map(|(point, measured)| {
