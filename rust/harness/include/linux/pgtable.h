@@ -56,6 +56,13 @@ static inline void pmdp_table_mkwrite(pmd_t *pmdp)
 	__atomic_fetch_or(&pmdp->pmd, _PAGE_RW, __ATOMIC_SEQ_CST);
 }
 
+static inline unsigned long pmd_addr_end(unsigned long addr, unsigned long end)
+{
+	unsigned long boundary = ALIGN_DOWN(addr + PMD_SIZE, PMD_SIZE);
+
+	return min(boundary, end);
+}
+
 static inline unsigned long pud_addr_end(unsigned long addr, unsigned long end)
 {
 	unsigned long boundary = ALIGN_DOWN(addr + PUD_SIZE, PUD_SIZE);
