@@ -157,13 +157,6 @@ void pmd_install(struct mm_struct *mm, pmd_t *pmd, pgtable_t *table)
 	spin_unlock(ptl);
 }
 
-static unsigned long pmd_addr_end(unsigned long addr, unsigned long end)
-{
-	unsigned long boundary = (addr + PMD_SIZE) & PMD_MASK;
-
-	return boundary < end ? boundary : end;
-}
-
 /* The entry for @addr with its table locked; the mapping is locked. */
 static pte_t *pte_lock(struct mm_struct *mm, unsigned long addr, pgtable_t *table)
 {
