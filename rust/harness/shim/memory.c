@@ -8,7 +8,7 @@
 #include <linux/mmap_lock.h>
 #include <linux/pgalloc.h>
 #include <linux/sched/signal.h>
-#include <asm/tlbflush.h>
+#include <asm/tlb.h>
 
 #include "async_pgtable.h"
 #include "internal.h"
@@ -623,15 +623,17 @@ void zap_range(struct vm_area_struct *vma, unsigned long start,
 	}
 }
 
-/* When an mm goes away, of what has been settled. */
-void zap_vma_range(struct vm_area_struct *vma, unsigned long address,
-		   unsigned long size)
+/* When an mm goes away, of what has been settled. Empty tables stay. */
+void zap_vma_range_batched(struct mmu_gather *tlb, struct vm_area_struct *vma,
+			   unsigned long addr, unsigned long size,
+			   struct zap_details *details)
 {
-	BUG_ON(address < vma->vm_start || address + size > vma->vm_end);
-	BUG_ON(async_pgtable_busy(vma, address, address + size,
+	BUG_ON(tlb->mm != vma->vm_mm);
+	BUG_ON(addr < vma->vm_start || addr + size > vma->vm_end);
+	BUG_ON(async_pgtable_busy(vma, addr, addr + size,
 				  ASYNC_PGTABLE_HOOK_EXIT) &&
 	       "oracle: what a child needs is zapped");
-	zap_range(vma, address, address + size);
+	zap_range(vma, addr, addr + size);
 }
 
 /* Of all pages that are mapped, none is counted twice or not at all. */

@@ -193,14 +193,14 @@ impl Payer {
         self.steps.fetch_add(1, Relaxed);
     }
 
-    fn alloc(&self) -> Result<bool> {
+    fn alloc(&self) -> bool {
         let left = self.failing_allocs.load(SeqCst);
         if left != 0 {
             self.failing_allocs.store(left - 1, SeqCst);
-            return Err(ENOMEM);
+            return false;
         }
         self.supplies.fetch_add(1, SeqCst);
-        Ok(true)
+        true
     }
 }
 
@@ -209,6 +209,7 @@ impl Payer {
 pub struct Supplies {
     payer: Option<Arc<Payer>>,
     wants_page: bool,
+    page_tried: bool,
     table: bool,
     page: bool,
 }
@@ -540,7 +541,7 @@ impl Child {
             let table = &mut *table;
             if !table.installed {
                 if !mem::take(&mut supplies.table) {
-                    return Ok(false);
+                    return Err(ENOMEM);
                 }
                 supplies.used();
                 table.installed = true;
@@ -553,6 +554,9 @@ impl Child {
                     match self.copy[range] {
                         Fails => return Err(EIO),
                         Stops if !mem::take(&mut supplies.page) => {
+                            if supplies.page_tried {
+                                return Err(ENOMEM);
+                            }
                             supplies.wants_page = true;
                             return Ok(false);
                         }
@@ -751,17 +755,16 @@ impl PageTables for Machine {
         Some(&source.tracker)
     }
 
-    fn prepare(payer: &Arc<Payer>, supplies: &mut Supplies) -> Result {
+    fn prepare(payer: &Arc<Payer>, supplies: &mut Supplies) {
         might_sleep();
         payer.step();
         supplies.payer = Some(payer.clone());
-        if !supplies.table {
-            supplies.table = payer.alloc()?;
+        if supplies.wants_page {
+            supplies.page = supplies.page || payer.alloc();
+            supplies.page_tried = true;
+        } else {
+            supplies.table = supplies.table || payer.alloc();
         }
-        if supplies.wants_page && !supplies.page {
-            supplies.page = payer.alloc()?;
-        }
-        Ok(())
     }
 
     unsafe fn copy(

@@ -44,9 +44,7 @@ impl PageTables for Set {
         Some(&parent.0)
     }
 
-    fn prepare(_: &(), _: &mut ()) -> Result {
-        Ok(())
-    }
+    fn prepare(_: &(), _: &mut ()) {}
 
     unsafe fn copy(
         parent: &Parent,

@@ -108,8 +108,9 @@ static inline void vma_iter_init(struct vma_iterator *vmi, struct mm_struct *mm,
 	vmi->addr = addr;
 }
 
-void zap_vma_range(struct vm_area_struct *vma, unsigned long address,
-		   unsigned long size);
+struct zap_details {
+	bool reclaim_pt;
+};
 
 struct vm_area_struct *vma_lookup(struct mm_struct *mm, unsigned long addr);
 struct vm_area_struct *find_vma(struct mm_struct *mm, unsigned long addr);

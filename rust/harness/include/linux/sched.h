@@ -9,6 +9,7 @@
 #include <linux/mm_types.h>
 
 #define PF_KTHREAD	1
+#define PF_EXITING	4
 
 #define SIGNAL_GROUP_EXIT	0x00000004
 
@@ -47,6 +48,13 @@ static inline void rcu_read_lock(void)
 static inline void rcu_read_unlock(void)
 {
 	up_read(&rcu);
+}
+
+/* What has been freed is free at once. */
+static inline void rcu_barrier(void)
+{
+	down_write(&rcu);
+	up_write(&rcu);
 }
 
 #define rcu_dereference(p) READ_ONCE(p)

@@ -32,7 +32,7 @@ pub const RANGES: usize = 40;
 pub const CHILDREN: usize = 3;
 
 const SIZE: usize = 0x1000;
-const TESTS: usize = 35;
+const TESTS: usize = 37;
 const EVENTS: usize = 15;
 
 /// Where range `index` begins. The first one is not at zero.
@@ -48,6 +48,8 @@ struct World {
     copy_failures: Atomic<usize>,
     /// Is the task being killed?
     interrupted: Atomic<usize>,
+    /// Is it when an allocation fails?
+    interrupts: Atomic<usize>,
     /// Children that somebody else is killing, bit by bit.
     dying: Atomic<usize>,
     /// Children that have been killed, bit by bit.
@@ -68,6 +70,7 @@ impl World {
             alloc_failures: Atomic::new(0),
             copy_failures: Atomic::new(0),
             interrupted: Atomic::new(0),
+            interrupts: Atomic::new(0),
             dying: Atomic::new(0),
             killed: Atomic::new(0),
             kills: Atomic::new(0),
@@ -117,6 +120,7 @@ impl<const TEST: usize> Fake<TEST> {
         world.alloc_failures.store(0, Relaxed);
         world.copy_failures.store(0, Relaxed);
         world.interrupted.store(0, Relaxed);
+        world.interrupts.store(0, Relaxed);
         world.dying.store(0, Relaxed);
         world.killed.store(0, Relaxed);
         world.kills.store(0, Relaxed);
@@ -144,6 +148,11 @@ impl<const TEST: usize> Fake<TEST> {
         Self::world()
             .interrupted
             .store(usize::from(interrupted), Relaxed);
+    }
+
+    /// Sends the task a fatal signal when an allocation fails.
+    pub fn interrupt_by_failure() {
+        Self::world().interrupts.store(1, Relaxed);
     }
 
     /// Somebody else kills this child, which has yet to notice.
@@ -219,6 +228,7 @@ pub struct Parent<const TEST: usize> {
     unmapped: Atomic<usize>,
     protected: [Atomic<usize>; RANGES],
     values: [Atomic<usize>; RANGES],
+    installed: [[Atomic<usize>; RANGES]; CHILDREN],
     copies: [[Atomic<usize>; RANGES]; CHILDREN],
 }
 
@@ -238,6 +248,7 @@ impl<const TEST: usize> Parent<TEST> {
                 unmapped: Atomic::new(0),
                 protected: empty(),
                 values: core::array::from_fn(|index| Atomic::new(index + 1)),
+                installed: core::array::from_fn(|_| empty()),
                 copies: core::array::from_fn(|_| empty()),
             }),
             GFP_KERNEL,
@@ -254,6 +265,11 @@ impl<const TEST: usize> Parent<TEST> {
         self.unmapped.store(usize::from(!mapped), Relaxed);
     }
 
+    /// Gives a child an empty page table, as if somebody had begun to copy.
+    pub fn install(&self, child: usize, index: usize) {
+        self.installed[child][index].store(1, Relaxed);
+    }
+
     /// What a child has of a range; zero if nothing.
     pub fn copy_of(&self, child: usize, index: usize) -> usize {
         self.copies[child][index].load(Relaxed)
@@ -262,11 +278,14 @@ impl<const TEST: usize> Parent<TEST> {
 
 /// A page table, or none yet.
 #[derive(Default)]
-pub struct Supplies<const TEST: usize>(bool);
+pub struct Supplies<const TEST: usize> {
+    table: bool,
+    tried: bool,
+}
 
 impl<const TEST: usize> Drop for Supplies<TEST> {
     fn drop(&mut self) {
-        if self.0 {
+        if self.table {
             Fake::<TEST>::world().tables.fetch_sub(1, Relaxed);
         }
     }
@@ -299,15 +318,20 @@ impl<const TEST: usize> PageTables for Fake<TEST> {
         Some(&source.tracker)
     }
 
-    fn prepare((): &(), supplies: &mut Supplies<TEST>) -> Result {
-        if !supplies.0 {
-            if take(&Self::world().alloc_failures) {
-                return Err(ENOMEM);
-            }
-            Self::world().tables.fetch_add(1, Relaxed);
-            supplies.0 = true;
+    fn prepare((): &(), supplies: &mut Supplies<TEST>) {
+        let world = Self::world();
+        supplies.tried = true;
+        if supplies.table {
+            return;
         }
-        Ok(())
+        if take(&world.alloc_failures) {
+            if world.interrupts.load(Relaxed) != 0 {
+                Self::interrupt(true);
+            }
+            return;
+        }
+        world.tables.fetch_add(1, Relaxed);
+        supplies.table = true;
     }
 
     unsafe fn copy(
@@ -320,12 +344,18 @@ impl<const TEST: usize> PageTables for Fake<TEST> {
         if take(&Self::world().copy_failures) {
             return Err(EIO);
         }
-        if !supplies.0 {
-            return Ok(false);
-        }
-        supplies.0 = false;
-        Self::world().tables.fetch_sub(1, Relaxed);
         let index = addr / SIZE - 1;
+        if source.installed[target][index].load(Relaxed) == 0 {
+            if !supplies.table {
+                return if supplies.tried {
+                    Err(ENOMEM)
+                } else {
+                    Ok(false)
+                };
+            }
+            supplies.table = false;
+            Self::world().tables.fetch_sub(1, Relaxed);
+        }
         // Added to what is there, so that a second copy is noticed.
         source.copies[target][index].fetch_add(source.values[index].load(Relaxed), Relaxed);
         Ok(true)

@@ -124,9 +124,7 @@ pub trait Entry {
 ///         Some(&parent.tracker)
 ///     }
 ///
-///     fn prepare((): &(), (): &mut ()) -> Result {
-///         Ok(())
-///     }
+///     fn prepare((): &(), (): &mut ()) {}
 ///
 ///     unsafe fn copy(parent: &Parent, _: (), addr: usize, _: &mut (), _: Party) -> Result<bool> {
 ///         let number = parent.memory[addr].load(Relaxed);
@@ -209,13 +207,14 @@ pub trait PageTables: Sized {
 
     /// Allocates, or waits for, what the last copy lacked. Sleeps, and is called without spinlocks.
     ///
-    /// Fails without memory, without having called the OOM killer.
-    fn prepare(payer: &Self::Payer, supplies: &mut Self::Supplies) -> Result;
+    /// It may get nothing, without having called the OOM killer. The next copy knows whether that
+    /// is still needed.
+    fn prepare(payer: &Self::Payer, supplies: &mut Self::Supplies);
 
     /// Copies the range at `addr`, or goes on where a copy stopped before. Does not sleep.
     ///
     /// Returns whether all of it is copied. If not, `supplies` knows what is missing. Fails with
-    /// `ENOMEM` if it needs what [`prepare`](Self::prepare) could not get, and has not said so.
+    /// `ENOMEM` if it lacks what [`prepare`](Self::prepare) could not get.
     ///
     /// # Safety
     ///

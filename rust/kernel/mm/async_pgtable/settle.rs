@@ -36,17 +36,10 @@ impl<P: PageTables> Session<P> {
             let Some((parent, payer)) = self.parent() else {
                 return Ok(());
             };
-            let prepared = P::prepare(&payer, &mut supplies);
+            P::prepare(&payer, &mut supplies);
             let Some(mut claim) = Claim::new(self, addr) else {
                 return Ok(());
             };
-            if let Err(err) = prepared {
-                if must {
-                    claim.fail(err);
-                    return Ok(());
-                }
-                return Err(err);
-            }
 
             let settled = match source {
                 Some((tracker, source)) => Some(Self::copy(
@@ -67,9 +60,13 @@ impl<P: PageTables> Session<P> {
             };
 
             if let Some(Err(err)) = settled {
-                // Who only looks may lack memory for it. Else nobody can have this range.
+                // Who only looks may lack memory for it, and who is being killed is about to free
+                // some. Else nobody can have this range.
                 if err == ENOMEM && !must {
                     return Err(err);
+                }
+                if err == ENOMEM && killable && P::interrupted() {
+                    return Err(EINTR);
                 }
                 claim.fail(err);
                 return Ok(());
@@ -302,6 +299,36 @@ mod tests {
         assert_eq!(push, Err(ENOMEM));
         assert!(parent.is_protected(0));
         assert!(!Fake::<26>::killed(0));
+        session.copy_all()?;
+        assert_eq!(parent.copy_of(0, 0), 1);
+        Ok(())
+    }
+
+    #[test]
+    fn does_not_fail_by_who_is_killed() -> Result {
+        Fake::<35>::reset();
+        let parent = Parent::<35>::new()?;
+        let session = Fake::fork(&parent, 0, &[0, 1])?.ok_or(EINVAL)?;
+        // While it waits for memory.
+        Fake::<35>::fail_allocs(1);
+        Fake::<35>::interrupt_by_failure();
+        let push = parent.tracker.push(&parent, addr(0), addr(1), true);
+        assert_eq!(push, Err(EINTR));
+        assert!(parent.is_protected(0) && !Fake::<35>::killed(0));
+        // It frees its memory, and what cannot fail goes on.
+        parent.tracker.push(&parent, addr(0), addr(2), false)?;
+        assert_eq!(parent.copy_of(0, 0) + parent.copy_of(0, 1), 3);
+        session.copy_all()
+    }
+
+    #[test]
+    fn is_not_failed_by_what_is_not_needed() -> Result {
+        Fake::<36>::reset();
+        let parent = Parent::<36>::new()?;
+        let session = Fake::fork(&parent, 0, &[0])?.ok_or(EINVAL)?;
+        // The last copy of another party needs no table.
+        parent.install(0, 0);
+        Fake::<36>::fail_allocs(1);
         session.copy_all()?;
         assert_eq!(parent.copy_of(0, 0), 1);
         Ok(())

@@ -178,9 +178,9 @@ impl PageTables for Kernel {
         unsafe { tracker.as_ref() }
     }
 
-    fn prepare(payer: &Payer, supplies: &mut Supplies) -> Result {
+    fn prepare(payer: &Payer, supplies: &mut Supplies) {
         // SAFETY: By the type invariants.
-        to_result(unsafe { bindings::async_pgtable_prepare(payer.0, &mut supplies.0) })
+        unsafe { bindings::async_pgtable_prepare(payer.0, &mut supplies.0) };
     }
 
     unsafe fn copy(
