@@ -8,7 +8,7 @@
 #include <linux/mmap_lock.h>
 #include <linux/pgalloc.h>
 #include <linux/sched/signal.h>
-#include <asm/tlbflush.h>
+#include <asm/tlb.h>
 
 #include "async_pgtable.h"
 #include "internal.h"
@@ -259,8 +259,7 @@ int do_munmap(unsigned long start, unsigned long end, bool downgrade)
 		mmap_write_downgrade(mm);
 
 	for (vma = detached; vma; vma = vma->vm_next)
-		async_pgtable_push(vma, vma->vm_start, vma->vm_end,
-				   ASYNC_PGTABLE_HOOK_MUNMAP);
+		async_pgtable_unmap(vma, vma->vm_start, vma->vm_end);
 	for (vma = detached; vma; vma = vma->vm_next)
 		zap_range(vma, vma->vm_start, vma->vm_end);
 	free_tables(mm, start, end, false);
@@ -302,6 +301,7 @@ int do_mprotect(unsigned long start, unsigned long end, bool write)
 static int dontneed(struct vm_area_struct *vma, unsigned long start,
 		    unsigned long end)
 {
+	struct mmu_gather tlb;
 	int err;
 
 	if (start < vma->vm_start)
@@ -310,8 +310,9 @@ static int dontneed(struct vm_area_struct *vma, unsigned long start,
 		end = vma->vm_end;
 	if (start >= end)
 		return 0;
-	err = async_pgtable_push_killable(vma, start, end,
-					  ASYNC_PGTABLE_HOOK_DISCARD);
+	tlb_gather_mmu(&tlb, vma->vm_mm);
+	err = async_pgtable_discard(vma, start, end, &tlb);
+	tlb_finish_mmu(&tlb);
 	if (err)
 		return err;
 	zap_range(vma, start, end);

@@ -835,6 +835,7 @@ impl PageTables for Machine {
     }
 
     fn interrupted() -> bool {
+        might_sleep();
         false
     }
 }

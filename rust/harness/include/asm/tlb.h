@@ -14,6 +14,10 @@ static inline void tlb_gather_mmu(struct mmu_gather *tlb, struct mm_struct *mm)
 	tlb->mm = mm;
 }
 
+static inline void tlb_flush_mmu(struct mmu_gather *tlb)
+{
+}
+
 static inline void tlb_finish_mmu(struct mmu_gather *tlb)
 {
 }

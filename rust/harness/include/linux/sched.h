@@ -21,6 +21,7 @@ struct signal_struct {
 struct task_struct {
 	struct mm_struct *mm;
 	unsigned int flags;
+	bool in_execve;
 	int threads;
 	struct signal_struct signal[1];
 	int killed;		/* SIGKILL is pending */
@@ -58,6 +59,11 @@ static inline void rcu_barrier(void)
 }
 
 #define rcu_dereference(p) READ_ONCE(p)
+
+static inline bool same_thread_group(struct task_struct *a, struct task_struct *b)
+{
+	return a == b;
+}
 
 #define for_each_process(p) \
 	for (p = processes; p; p = p->next)

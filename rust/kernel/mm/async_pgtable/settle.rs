@@ -37,6 +37,8 @@ impl<P: PageTables> Session<P> {
                 return Ok(());
             };
             P::prepare(&payer, &mut supplies);
+            // Asked before the claim: this may give way to others.
+            let killed = killable && P::interrupted();
             let Some(mut claim) = Claim::new(self, addr) else {
                 return Ok(());
             };
@@ -65,7 +67,7 @@ impl<P: PageTables> Session<P> {
                 if err == ENOMEM && !must {
                     return Err(err);
                 }
-                if err == ENOMEM && killable && P::interrupted() {
+                if err == ENOMEM && killed {
                     return Err(EINTR);
                 }
                 claim.fail(err);
@@ -99,7 +101,7 @@ impl<P: PageTables> Session<P> {
                 }
             }
 
-            if P::interrupted() && killable {
+            if killed {
                 return Err(EINTR);
             }
         }
