@@ -6,9 +6,6 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 
-use serde::Deserialize;
-use serde::Serialize;
-
 const PATH: &str = "/proc/vmstat";
 const PREFIX: &str = "async_pgtable_";
 
@@ -66,8 +63,9 @@ pub fn meaning(name: &str) -> Option<&'static str> {
 }
 
 /// A reading of the counters, or the difference of two. They only grow, and count since boot.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(transparent))]
 pub struct Counters(BTreeMap<String, u64>);
 
 impl Counters {
@@ -187,6 +185,7 @@ mod tests {
         );
     }
 
+    #[cfg(feature = "serde")]
     #[test]
     fn json_round_trip() {
         let counters = Counters::parse(VMSTAT);

@@ -6,14 +6,12 @@ use std::fmt;
 use std::fs;
 use std::io;
 
-use serde::Deserialize;
-use serde::Serialize;
-
 const PATH: &str = "/proc/sys/vm/async_pgtable";
 
 /// Which forks the kernel makes asynchronous.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 pub enum Mode {
     /// 0: none.
     Off,
