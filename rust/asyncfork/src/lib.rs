@@ -2,30 +2,47 @@
 
 //! Ask Linux for forks that copy their page tables after the call.
 //!
-//! A kernel with `CONFIG_ASYNC_PGTABLE` offers three ways in, and this crate has one function for
-//! each:
+//! A kernel with `CONFIG_ASYNC_PGTABLE` can be asked in these ways, the easy ones first:
 //!
-//! - [`async_fork()`]: one `clone3()` with [`CLONE_ASYNC_PGTABLE`];
 //! - [`set_process()`]: every `fork()` of this process, of its children and of what they execute,
 //!   through `prctl()`;
-//! - [`set_mode()`]: the whole machine, through the sysctl `vm.async_pgtable`.
+//! - [`fork()`]: the C library's `fork()`, asynchronous this once;
+//! - [`set_mode()`]: the whole machine, through the sysctl `vm.async_pgtable`;
+//! - [`raw::clone3()`]: the system call with [`CLONE_ASYNC_PGTABLE`], behind the C library's back.
+//!   What that breaks is said there.
 //!
 //! [`probe()`] says whether the kernel has the feature at all, [`counters()`] what it has done
 //! since boot. What cannot be deferred is copied in the call, as `fork()` always did; that is never
 //! an error, it is counted.
 //!
 //! ```
-//! if asyncfork::probe()? {
-//!     asyncfork::set_process(true)?;
+//! use asyncfork::Fork;
+//!
+//! if !asyncfork::probe()? {
+//!     eprintln!("this kernel copies page tables in the call");
 //! }
-//! // fork() as before
+//! // SAFETY: the child only exits.
+//! match unsafe { asyncfork::fork() }? {
+//!     Fork::Child => unsafe { libc::_exit(0) }, // it would write a snapshot here
+//!     Fork::Parent(child) => assert_eq!(asyncfork::wait(child)?, 0),
+//! }
 //! # Ok::<(), std::io::Error>(())
 //! ```
+//!
+//! A child that waits for its page tables is killed by SIGKILL if there is no memory for them: look
+//! at how a child has ended before its snapshot is used.
+//!
+//! `examples/kvstore.rs` is a key-value store that takes snapshots of itself. The feature `serde`
+//! makes [`Counters`] and [`Mode`] serializable; without it `libc` is the only dependency.
 
 mod counters;
+pub mod raw;
 mod sysctl;
 
 use std::io;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
 
 pub use counters::Counters;
 pub use counters::counters;
@@ -41,7 +58,7 @@ pub const PR_SET_ASYNC_PGTABLE: libc::c_int = 82;
 /// `prctl()`: whether asynchronous forks are on for this process.
 pub const PR_GET_ASYNC_PGTABLE: libc::c_int = 83;
 
-/// On which side of [`async_fork()`] the caller is.
+/// On which side of a fork the caller is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fork {
     /// The parent, with the child's process id.
@@ -50,49 +67,64 @@ pub enum Fork {
     Child,
 }
 
-/// Forks with [`CLONE_ASYNC_PGTABLE`]. The child sends SIGCHLD when it ends, as after `fork()`.
+/// The C library's `fork()`, asynchronous if the kernel can; other forks of the process are as they
+/// were.
 ///
-/// With `vm.async_pgtable` at 0 the kernel accepts the flag, copies in the call and counts a fall
-/// back.
+/// It sets the prctl, forks, and puts the prctl back in parent and child. So handlers of
+/// `pthread_atfork()` run, and locks of the C library are usable in the child, as ever. Without the
+/// feature, or where a filter forbids the prctl, this is `fork()`.
+///
+/// Threads that call this wait for each other. Between both prctls the process asks for every fork:
+/// one that another thread makes by other means is asynchronous, too, and the child of that one
+/// goes on asking. Neither is seen by a program otherwise. A [`set_process()`] of another thread in
+/// between is undone. Not for signal handlers.
 ///
 /// # Errors
 ///
-/// `EINVAL` or `ENOSYS` if the kernel does not have the feature ([`is_absent()`] tells); `EAGAIN`
-/// and `ENOMEM` as for `fork()`.
+/// Those of `fork()`: `EAGAIN`, `ENOMEM`.
 ///
 /// # Safety
 ///
-/// This is the bare system call: the C library does not know of it, so its fork handlers do not run
-/// and its idea of the thread id stays the parent's. Until it calls `execve()` or `_exit()` the
-/// child may only do what is async-signal-safe. A program that wants the C library's `fork()` calls
-/// [`set_process()`] once instead.
-pub unsafe fn async_fork() -> io::Result<Fork> {
+/// That of every `fork()`: if the process has other threads, the child may only do what is
+/// async-signal-safe until it calls `execve()` or `_exit()`, for a lock that one of them held stays
+/// locked. The locks of glibc's `malloc()` and stdio are excepted. A child of a process with one
+/// thread may do everything.
+pub unsafe fn fork() -> io::Result<Fork> {
+    let asking = Asking::begin();
     // SAFETY: passed on to the caller.
-    unsafe { clone3(CLONE_ASYNC_PGTABLE, libc::SIGCHLD) }
-}
-
-/// `fork()` by `clone3()` with `flags`; when the child ends the parent is sent `signal`, or none if
-/// that is 0.
-///
-/// # Errors
-///
-/// Those of `clone3()`.
-///
-/// # Safety
-///
-/// As for [`async_fork()`]; and `flags` must not ask for shared memory (`CLONE_VM`) or for results
-/// to be written.
-pub unsafe fn clone3(flags: u64, signal: libc::c_int) -> io::Result<Fork> {
-    // SAFETY: all-zero is a valid `clone_args`.
-    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
-    args.flags = flags;
-    args.exit_signal = signal as u64;
-    // SAFETY: the kernel only reads `args`. With no stack given the child goes on with a copy of
-    // this one.
-    match unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of_val(&args)) } {
+    let fork = match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
         0 => Ok(Fork::Child),
-        pid => Ok(Fork::Parent(pid as libc::pid_t)),
+        pid => Ok(Fork::Parent(pid)),
+    };
+    drop(asking);
+    fork
+}
+
+/// As long as this lives, the prctl is on. One thread at a time, so that each puts back what it
+/// found.
+struct Asking {
+    put_back: bool,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Asking {
+    fn begin() -> Self {
+        static ALONE: Mutex<()> = Mutex::new(());
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        Self {
+            put_back: matches!(process(), Ok(false)) && set_process(true).is_ok(),
+            _alone: alone,
+        }
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        if self.put_back {
+            // It was set a moment ago, so it can be.
+            let _ = set_process(false);
+        }
     }
 }
 
@@ -108,7 +140,7 @@ pub unsafe fn clone3(flags: u64, signal: libc::c_int) -> io::Result<Fork> {
 /// filter.
 pub fn probe() -> io::Result<bool> {
     // SAFETY: the child does nothing but `_exit()`.
-    match unsafe { clone3(CLONE_ASYNC_PGTABLE, 0) } {
+    match unsafe { raw::clone3(CLONE_ASYNC_PGTABLE, 0) } {
         // SAFETY: allowed at any time.
         Ok(Fork::Child) => unsafe { libc::_exit(0) },
         Ok(Fork::Parent(pid)) => wait(pid).map(|_| true),
@@ -174,6 +206,9 @@ pub fn is_absent(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicI32;
+    use std::sync::atomic::Ordering;
+
     use super::*;
 
     #[test]
@@ -201,10 +236,64 @@ mod tests {
     #[test]
     fn sharing_memory_is_refused_by_every_kernel() {
         // SAFETY: refused, so there is no child; were it made, it would only exit.
-        let error = match unsafe { clone3(CLONE_ASYNC_PGTABLE | libc::CLONE_VM as u64, 0) } {
+        let error = match unsafe { raw::clone3(CLONE_ASYNC_PGTABLE | libc::CLONE_VM as u64, 0) } {
             Ok(Fork::Child) => unsafe { libc::_exit(0) },
             result => result.unwrap_err(),
         };
         assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
+    }
+
+    /// Forks by `fork`, and returns what the child's `status` makes its exit status.
+    fn status_of(
+        fork: unsafe fn() -> io::Result<Fork>,
+        status: impl FnOnce() -> libc::c_int,
+    ) -> libc::c_int {
+        // SAFETY: the child makes system calls and exits.
+        match unsafe { fork() }.unwrap() {
+            Fork::Child => {
+                let status = status();
+                // SAFETY: allowed at any time.
+                unsafe { libc::_exit(status) }
+            }
+            Fork::Parent(pid) => libc::WEXITSTATUS(wait(pid).unwrap()),
+        }
+    }
+
+    static HANDLED: AtomicI32 = AtomicI32::new(0);
+
+    extern "C" fn handler() {
+        HANDLED.fetch_add(1, Ordering::Relaxed);
+    }
+
+    #[test]
+    fn handlers_run_in_the_child_of_fork_only() {
+        // SAFETY: the handler is a function that may run in any child.
+        assert_eq!(
+            unsafe { libc::pthread_atfork(None, None, Some(handler)) },
+            0
+        );
+        let status = || HANDLED.load(Ordering::Relaxed);
+        assert_eq!(status_of(fork, status), 1);
+        // SAFETY: passed on.
+        let bare: unsafe fn() -> _ = || unsafe { raw::clone3(0, libc::SIGCHLD) };
+        assert_eq!(status_of(bare, status), 0);
+    }
+
+    #[test]
+    fn fork_leaves_the_prctl_as_it_was() {
+        let asks = || process().map_or(2, libc::c_int::from);
+        // In a child, as the process is that of all tests.
+        let all = || {
+            for on in [false, true] {
+                if set_process(on).is_ok() == process().is_err()
+                    || status_of(fork, asks) != asks()
+                    || process().is_ok_and(|now| now != on)
+                {
+                    return 1;
+                }
+            }
+            0
+        };
+        assert_eq!(status_of(fork, all), 0);
     }
 }

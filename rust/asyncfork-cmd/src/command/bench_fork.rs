@@ -384,7 +384,7 @@ impl Child {
         let (our_end, their_end) = (ours.as_raw_fd(), theirs.as_raw_fd());
         let called = monotonic();
         // SAFETY: this process has one thread, and its child makes system calls only.
-        let fork = unsafe { asyncfork::clone3(mode.clone_flags(), libc::SIGCHLD) };
+        let fork = unsafe { asyncfork::raw::clone3(mode.clone_flags(), libc::SIGCHLD) };
         let returned = monotonic();
         match fork.context("clone3")? {
             // SAFETY: both descriptors are the child's own, and `started` and `byte` outlive the

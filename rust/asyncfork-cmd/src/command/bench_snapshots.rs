@@ -291,7 +291,7 @@ fn run(memory: &mut Memory, mode: Mode, at_once: usize) -> Result<Run> {
     for _ in 0..at_once {
         let start = monotonic();
         // SAFETY: this process has one thread.
-        let fork = unsafe { asyncfork::clone3(mode.clone_flags(), libc::SIGCHLD) };
+        let fork = unsafe { asyncfork::raw::clone3(mode.clone_flags(), libc::SIGCHLD) };
         let ns = monotonic() - start;
         match fork.context("clone3")? {
             Fork::Child => {

@@ -191,7 +191,7 @@ fn spawn(mode: Mode, program: Option<&File>) -> Result<Times> {
     let arguments = [c"true".as_ptr(), ptr::null()];
     let start = monotonic();
     // SAFETY: this process has one thread, and its child makes system calls only.
-    let fork = unsafe { asyncfork::clone3(mode.clone_flags(), libc::SIGCHLD) };
+    let fork = unsafe { asyncfork::raw::clone3(mode.clone_flags(), libc::SIGCHLD) };
     let call_ns = monotonic() - start;
     let pid = match fork.context("clone3")? {
         // SAFETY: the child's own descriptors, and strings that outlive the calls.
