@@ -5,6 +5,7 @@ BUILD  ?= build
 CACHE  ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/async-pgtable
 CONFIG ?= base
 FUZZ_SECONDS ?= 600
+PREFIX ?= /usr/local
 export KSRC MEM CPUS DEMO_MB ACCEL ONLY QUICK LIST RESULTS PLOTS UPDATE
 export VM_CMD := $(value CMD)
 export BUILD := $(abspath $(BUILD))
@@ -16,7 +17,7 @@ help: ## this list
 	@echo
 	@echo 'Variables: CONFIG=base|test|debug|kasan|rt|off|norust MEM=2G CPUS=2 CMD= KSRC= BUILD=build'
 	@echo '           CACHE=~/.cache/async-pgtable DEMO_MB=1024 ACCEL=auto|tcg|kvm TIMEOUT=3600'
-	@echo '           FUZZ_SECONDS=600'
+	@echo '           FUZZ_SECONDS=600 PREFIX=/usr/local DESTDIR='
 
 .DEFAULT_GOAL := help
 
@@ -66,6 +67,12 @@ vm: ## run CMD in a guest that boots CONFIG (no CMD: a shell)
 selftests: ## KUnit and the kernel selftests of the feature, in guests (CONFIG=test|debug|kasan|rt)
 	@TEST_CONFIG=$(if $(filter file,$(origin CONFIG)),test,$(CONFIG)) ci/run kernel-test kunit selftest-mm selftest-clone3
 
+lib: ## the library for C to BUILD/library, and programs can be built against that
+	@tools/library
+
+install-lib: ## the same to DESTDIR/PREFIX: header, shared and static library, pkg-config
+	@tools/library '$(PREFIX)' '$(DESTDIR)'
+
 parity: ## other people's tests with every fork async and with none, compared (hours)
 	@tools/parity
 
@@ -108,4 +115,4 @@ clean: ## remove kernels, logs and host builds; keeps BUILD/linux
 clean-tree: ## remove BUILD/linux, unless it holds work that is not in patches/
 	@tools/clean --tree
 
-.PHONY: help deps demo test check check-hooks check-planted check-models check-litmus check-rust check-harness fuzz coverage kernel vm selftests parity soak bench plots cost fetch apply sync export check-sync check-series check-each clean clean-tree
+.PHONY: help deps demo test check check-hooks check-planted check-models check-litmus check-rust check-harness fuzz coverage kernel vm selftests lib install-lib parity soak bench plots cost fetch apply sync export check-sync check-series check-each clean clean-tree
