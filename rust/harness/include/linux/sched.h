@@ -22,6 +22,7 @@ struct task_struct {
 	struct mm_struct *mm;
 	unsigned int flags;
 	bool in_execve;
+	int *clear_child_tid;
 	int threads;
 	struct signal_struct signal[1];
 	int killed;		/* SIGKILL is pending */
