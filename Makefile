@@ -36,6 +36,9 @@ check: ## what needs no kernel build: shell scripts, host tests, check-sync, che
 check-hooks: ## every hook, disabled, is missed by some selftest (5 minutes)
 	@tools/check-hooks
 
+hooks-doc: ## Documentation/hooks.rst from ci/hooks; make check compares
+	@tools/hooks-doc
+
 check-models: ## models of the Rust core and of the page tables, and the planted bugs they must find (15 minutes)
 	@tools/check-models
 
@@ -115,4 +118,4 @@ clean: ## remove kernels, logs and host builds; keeps BUILD/linux
 clean-tree: ## remove BUILD/linux, unless it holds work that is not in patches/
 	@tools/clean --tree
 
-.PHONY: help deps demo test check check-hooks check-planted check-models check-litmus check-rust check-harness fuzz coverage kernel vm selftests lib install-lib parity soak bench plots cost fetch apply sync export check-sync check-series check-each clean clean-tree
+.PHONY: help deps demo test check check-hooks check-planted check-models check-litmus check-rust check-harness fuzz coverage kernel vm selftests lib install-lib parity soak bench plots cost hooks-doc fetch apply sync export check-sync check-series check-each clean clean-tree
