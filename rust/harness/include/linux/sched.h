@@ -15,6 +15,7 @@
 
 struct signal_struct {
 	atomic_t live;
+	struct task_struct *group_exec_task;
 	unsigned int flags;
 };
 
