@@ -235,6 +235,7 @@ int do_munmap(unsigned long start, unsigned long end, bool downgrade)
 {
 	struct mm_struct *mm = current->mm;
 	struct vm_area_struct *vma, *next, *detached = NULL;
+	struct ma_state mas;
 	int ret;
 
 	mmap_write_lock(mm);
@@ -258,8 +259,8 @@ int do_munmap(unsigned long start, unsigned long end, bool downgrade)
 	if (downgrade)
 		mmap_write_downgrade(mm);
 
-	for (vma = detached; vma; vma = vma->vm_next)
-		async_pgtable_unmap(vma, vma->vm_start, vma->vm_end);
+	mas.first = detached;
+	async_pgtable_unmap(mm, &mas);
 	for (vma = detached; vma; vma = vma->vm_next)
 		zap_range(vma, vma->vm_start, vma->vm_end);
 	free_tables(mm, start, end, false);
@@ -311,7 +312,8 @@ static int dontneed(struct vm_area_struct *vma, unsigned long start,
 	if (start >= end)
 		return 0;
 	tlb_gather_mmu(&tlb, vma->vm_mm);
-	err = async_pgtable_discard(vma, start, end, &tlb);
+	err = async_pgtable_discard(vma, start, end,
+				    ASYNC_PGTABLE_HOOK_DISCARD, &tlb);
 	tlb_finish_mmu(&tlb);
 	if (err)
 		return err;

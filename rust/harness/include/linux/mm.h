@@ -108,6 +108,23 @@ static inline void vma_iter_init(struct vma_iterator *vmi, struct mm_struct *mm,
 	vmi->addr = addr;
 }
 
+static inline void vma_iter_set(struct vma_iterator *vmi, unsigned long addr)
+{
+	vmi->addr = addr;
+}
+
+/* Mappings that munmap() has detached: a list. */
+struct ma_state {
+	struct vm_area_struct *first;
+};
+
+static inline void mas_set(struct ma_state *mas, unsigned long index)
+{
+}
+
+#define mas_for_each(mas, vma, max) \
+	for (vma = (mas)->first; vma; vma = vma->vm_next)
+
 struct zap_details {
 	bool reclaim_pt;
 };
