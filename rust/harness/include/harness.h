@@ -23,7 +23,7 @@ bool was_preempted(void);
 bool chance(unsigned int n);
 
 /* Allocations. The @nth from now on fails, once; 0 for none. */
-void fail_nth(unsigned int nth);
+void fail_nth(unsigned int nth, bool once);
 bool failed_nth(void);
 bool should_failslab(void);
 /* The calling thread looks at @mm, or at nothing; it has got no memory since. */

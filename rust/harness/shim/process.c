@@ -66,7 +66,7 @@ void reset_machine(void)
 	async_pgtable_used.key.enabled = 0;
 	async_pgtable_pins_noted.key.enabled = 0;
 	reset_swap();
-	fail_nth(0);
+	fail_nth(0, false);
 	current = kthread();
 }
 
@@ -89,6 +89,10 @@ static unsigned int fail_at, allocations;
 /* Of the calling thread, see observe(). */
 static __thread struct mm_struct *observed;
 static __thread bool starved;
+/* It has waited for memory, and there is none yet. */
+static __thread bool lacks_still;
+/* What fails does so once, not as long as somebody waits for it. */
+static bool fails_once;
 
 void observe(struct mm_struct *mm)
 {
@@ -101,8 +105,9 @@ bool is_starved(void)
 	return starved;
 }
 
-void fail_nth(unsigned int nth)
+void fail_nth(unsigned int nth, bool once)
 {
+	__atomic_store_n(&fails_once, once, __ATOMIC_RELAXED);
 	__atomic_store_n(&allocations, 0, __ATOMIC_RELAXED);
 	__atomic_store_n(&fail_at, nth, __ATOMIC_RELAXED);
 }
@@ -118,6 +123,10 @@ bool should_failslab(void)
 {
 	const unsigned int at = __atomic_load_n(&fail_at, __ATOMIC_RELAXED);
 
+	if (lacks_still) {
+		lacks_still = false;
+		return true;
+	}
 	if (!at || __atomic_add_fetch(&allocations, 1, __ATOMIC_RELAXED) != at)
 		return false;
 	starved = true;
@@ -236,6 +245,9 @@ bool need_resched(void)
 void usleep_range_state(unsigned long min, unsigned long max, unsigned int state)
 {
 	might_sleep();
+	/* See async_pgtable_wait_for_memory(). */
+	if (min >= 4000)
+		lacks_still = !__atomic_load_n(&fails_once, __ATOMIC_RELAXED);
 	give_way();
 }
 

@@ -193,9 +193,26 @@ pub struct Outcome {
     pub settled: [isize; 3],
 }
 
+/// Which allocation fails, if any: the first is 1.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FailAt {
+    pub nth: u32,
+    /// Whoever waits for memory then gets it.
+    pub once: bool,
+}
+
+impl From<u8> for FailAt {
+    fn from(byte: u8) -> Self {
+        Self {
+            nth: byte.into(),
+            once: byte % 2 == 1,
+        }
+    }
+}
+
 /// Runs `body` on a machine without processes, and sees that it leaves none behind, and that the
 /// counters fit. With a `schedule` one thread runs at a time, as its bytes say.
-pub fn run_on_machine(fail_at: u32, schedule: Option<&[u8]>, body: impl FnOnce()) -> Outcome {
+pub fn run_on_machine(fail_at: FailAt, schedule: Option<&[u8]>, body: impl FnOnce()) -> Outcome {
     // There is one machine, and tests run in threads. What another one has left is reset.
     static MACHINE: sync::Mutex<()> = sync::Mutex::new(());
     let _machine = MACHINE.lock().unwrap_or_else(sync::PoisonError::into_inner);
@@ -205,7 +222,7 @@ pub fn run_on_machine(fail_at: u32, schedule: Option<&[u8]>, body: impl FnOnce()
         if let Some(bytes) = schedule {
             sched_start(bytes.as_ptr(), bytes.len());
         }
-        fail_nth(fail_at);
+        fail_nth(fail_at.nth, fail_at.once);
     }
 
     body();
@@ -214,7 +231,7 @@ pub fn run_on_machine(fail_at: u32, schedule: Option<&[u8]>, body: impl FnOnce()
     let failed_nth = unsafe {
         flush_workers();
         let failed_nth = failed_nth();
-        fail_nth(0);
+        fail_nth(0, false);
         if schedule.is_some() {
             sched_stop();
         }

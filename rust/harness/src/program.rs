@@ -26,7 +26,7 @@ use std::{
 use crate::{
     bindings::*,
     machine::{
-        run_on_machine, OtherMm, Outcome, Task, Thread, Threads, PAGE, PAGES, PAGES_PER_RANGE,
+        run_on_machine, FailAt, OtherMm, Outcome, Task, Thread, Threads, PAGE, PAGES, PAGES_PER_RANGE,
         RANGE, RANGES,
     },
 };
@@ -166,7 +166,7 @@ pub struct Program {
     /// Threads of the first process, and how it begins.
     pub start: u8,
     /// Which allocation fails.
-    pub fail_at: u32,
+    pub fail_at: FailAt,
     /// Which of [`LAYOUTS`].
     pub layout: u8,
     /// The steps of each thread.
@@ -192,7 +192,7 @@ impl Program {
         let mut next = || bytes.next().unwrap_or(END);
         let mut program = Self {
             start: next(),
-            fail_at: next().into(),
+            fail_at: FailAt::from(next()),
             layout: next(),
             ..Self::default()
         };
@@ -254,7 +254,7 @@ impl Running {
                 this.write(page);
             }
             // SAFETY: No requirements.
-            unsafe { fail_nth(this.program.fail_at) };
+            unsafe { fail_nth(this.program.fail_at.nth, this.program.fail_at.once) };
             let others = usize::from(this.program.start & 3);
             let others = (1..=others)
                 .filter_map(|slot| this.clone().spawn_thread(slot))

@@ -3,6 +3,7 @@
 //! Every allocation of a program fails, one in each run: the parent goes on, a child is exact or
 //! killed, and nothing leaks.
 
+use harness::machine::FailAt;
 use harness::{
     program::{Op, Program, Step},
     random,
@@ -10,10 +11,10 @@ use harness::{
 
 /// Runs `program` with the first, the second, ... allocation failing, until there are no more.
 /// Returns the number of them, and how many sessions failed.
-fn each_allocation_fails(mut program: Program, scheduled: bool) -> (u32, isize) {
+fn each_allocation_fails(mut program: Program, scheduled: bool, once: bool) -> (u32, isize) {
     let mut failed = 0;
     for n in 1.. {
-        program.fail_at = n;
+        program.fail_at = FailAt { nth: n, once };
         let outcome = if scheduled {
             program.run_scheduled()
         } else {
@@ -39,10 +40,18 @@ fn program(layout: u8, steps: &[(usize, Op, u8, u8)]) -> Program {
 }
 
 fn of_a_fork_and_its_copy() {
-    let (allocations, failed) = each_allocation_fails(program(0, &[(0, Op::Fork, 0, 0)]), true);
+    let (allocations, failed) = each_allocation_fails(program(0, &[(0, Op::Fork, 0, 0)]), true, false);
     println!("a fork: {allocations} allocations, {failed} failed sessions");
     // Each of six ranges needs a table, and three of them room for a swap count.
     assert_eq!(failed, 6 + 3);
+}
+
+fn of_a_fork_and_memory_that_comes_later() {
+    let fork = program(0, &[(0, Op::Fork, 0, 0)]);
+    let (allocations, failed) = each_allocation_fails(fork, true, true);
+    println!("memory that comes later: {allocations} allocations, {failed} failed sessions");
+    assert!(allocations > 9);
+    assert_eq!(failed, 0);
 }
 
 fn of_two_forks_and_what_the_parent_does_then() {
@@ -55,7 +64,7 @@ fn of_two_forks_and_what_the_parent_does_then() {
         (0, Op::Discard, 17, 2),
         (0, Op::Mremap, 0, 1),
     ];
-    let (allocations, failed) = each_allocation_fails(program(0, &steps), true);
+    let (allocations, failed) = each_allocation_fails(program(0, &steps), true, false);
     println!("two forks: {allocations} allocations, {failed} failed sessions");
     assert!(failed > 0);
 }
@@ -68,7 +77,7 @@ fn of_forks_with_pins_between_them() {
         (0, Op::Dma, 2, 9),
         (0, Op::Fork, 0, 0),
     ];
-    let (allocations, failed) = each_allocation_fails(program(2, &steps), true);
+    let (allocations, failed) = each_allocation_fails(program(2, &steps), true, false);
     println!("pins: {allocations} allocations, {failed} failed sessions");
     assert!(failed > 0);
 }
@@ -78,7 +87,7 @@ fn of_programs_at_random() {
     for seed in 0..40 {
         eprintln!("seed {seed}");
         let program = Program::decode(&random::program(1000 + seed, 25, 0));
-        let (n, f) = each_allocation_fails(program, seed < 20);
+        let (n, f) = each_allocation_fails(program, seed < 20, seed % 4 == 3);
         allocations += n;
         failed += f;
     }
@@ -88,6 +97,7 @@ fn of_programs_at_random() {
 
 harness::tests!(
     of_a_fork_and_its_copy,
+    of_a_fork_and_memory_that_comes_later,
     of_two_forks_and_what_the_parent_does_then,
     of_forks_with_pins_between_them,
     of_programs_at_random

@@ -12,7 +12,7 @@ use std::{
 
 use harness::{
     bindings::sched_point,
-    machine::{run_on_machine, Thread},
+    machine::{run_on_machine, FailAt, Thread},
     static_lock_class, suite,
     sync::SpinLock,
 };
@@ -47,7 +47,7 @@ fn hang(how: &str) {
     } else {
         livelock
     };
-    run_on_machine(0, schedule, body);
+    run_on_machine(FailAt::default(), schedule, body);
 }
 
 /// Another process hangs: what does it say of that?

@@ -53,13 +53,6 @@ static inline void rcu_read_unlock(void)
 	up_read(&rcu);
 }
 
-/* What has been freed is free at once. */
-static inline void rcu_barrier(void)
-{
-	down_write(&rcu);
-	up_write(&rcu);
-}
-
 #define rcu_dereference(p) READ_ONCE(p)
 
 static inline bool same_thread_group(struct task_struct *a, struct task_struct *b)

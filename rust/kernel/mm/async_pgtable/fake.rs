@@ -32,7 +32,7 @@ pub const RANGES: usize = 40;
 pub const CHILDREN: usize = 3;
 
 const SIZE: usize = 0x1000;
-const TESTS: usize = 37;
+const TESTS: usize = 38;
 const EVENTS: usize = 15;
 
 /// Where range `index` begins. The first one is not at zero.
@@ -58,6 +58,8 @@ struct World {
     kills: Atomic<usize>,
     /// Ranges that are pending for each child, as it is told.
     pending: [Atomic<usize>; CHILDREN],
+    /// How often somebody waited for memory.
+    waits: Atomic<usize>,
     /// Empty page tables.
     tables: Atomic<usize>,
     /// How often each event was counted.
@@ -75,6 +77,7 @@ impl World {
             killed: Atomic::new(0),
             kills: Atomic::new(0),
             pending: [const { Atomic::new(0) }; CHILDREN],
+            waits: Atomic::new(0),
             tables: Atomic::new(0),
             events: [const { Atomic::new(0) }; EVENTS],
         }
@@ -127,6 +130,7 @@ impl<const TEST: usize> Fake<TEST> {
         for pending in &world.pending {
             pending.store(0, Relaxed);
         }
+        world.waits.store(0, Relaxed);
         world.tables.store(0, Relaxed);
         for event in &world.events {
             event.store(0, Relaxed);
@@ -163,6 +167,11 @@ impl<const TEST: usize> Fake<TEST> {
     /// Has this child been killed?
     pub fn killed(child: usize) -> bool {
         Self::world().killed.load(Relaxed) & (1 << child) != 0
+    }
+
+    /// How often somebody waited for memory.
+    pub fn waits_for_memory() -> usize {
+        Self::world().waits.load(Relaxed)
     }
 
     /// How often somebody looked for children to kill.
@@ -305,6 +314,8 @@ impl<const TEST: usize> page_tables::Entry for Entry<TEST> {
 
 impl<const TEST: usize> PageTables for Fake<TEST> {
     const RANGE_SIZE: usize = SIZE;
+    // Once for a range.
+    const PATIENCE: usize = 5;
 
     type Source = Arc<Parent<TEST>>;
     type Target = usize;
@@ -403,6 +414,10 @@ impl<const TEST: usize> PageTables for Fake<TEST> {
         if let Some(during_pause) = source.during_pause {
             during_pause(source);
         }
+    }
+
+    fn wait_for_memory() {
+        Self::world().waits.fetch_add(1, Relaxed);
     }
 
     fn interrupted() -> bool {

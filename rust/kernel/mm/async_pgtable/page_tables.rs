@@ -184,6 +184,9 @@ pub trait Entry {
 pub trait PageTables: Sized {
     /// Size of a range in bytes, a power of two.
     const RANGE_SIZE: usize;
+    /// How often those who copy for a child may [`wait_for_memory`](Self::wait_for_memory), in all,
+    /// before it fails.
+    const PATIENCE: usize = 0;
 
     /// A parent. Keeps the object and its tracker, but not the mappings.
     type Source: Clone + Send + Unpin;
@@ -262,6 +265,10 @@ pub trait PageTables: Sized {
 
     /// Sleeps for a moment, because somebody on the side of `source` is in the way.
     fn pause(source: &Self::Source);
+
+    /// Sleeps for longer, because memory may be on its way that [`prepare`](Self::prepare) did not
+    /// get.
+    fn wait_for_memory() {}
 
     /// Gives way to others between two ranges. Returns whether the task is being killed.
     fn interrupted() -> bool;

@@ -32,6 +32,7 @@ impl<P: PageTables> Session<P> {
     ) -> Result {
         let mut supplies = P::Supplies::default();
         let mut waiting = None;
+        let mut tries = 0;
         loop {
             let Some((parent, payer)) = self.parent() else {
                 return Ok(());
@@ -69,6 +70,15 @@ impl<P: PageTables> Session<P> {
                 }
                 if err == ENOMEM && killed {
                     return Err(EINTR);
+                }
+                // What has been freed, by RCU or by a child that has failed, and what is charged
+                // beforehand for another CPU, comes later.
+                if err == ENOMEM && self.has_patience(tries) {
+                    drop(claim);
+                    tries += 1;
+                    waiting = None;
+                    P::wait_for_memory();
+                    continue;
                 }
                 claim.fail(err);
                 return Ok(());
@@ -278,7 +288,7 @@ mod tests {
         Fake::<14>::reset();
         let parent = Parent::<14>::new()?;
         let session = Fake::fork(&parent, 0, &[0, 1])?.ok_or(EINVAL)?;
-        Fake::<14>::fail_allocs(1);
+        Fake::<14>::fail_allocs(2);
         assert_eq!(session.copy_all(), Err(EFAULT));
         assert!(Fake::<14>::killed(0));
         assert!(parent.tracker.is_idle());
@@ -286,6 +296,27 @@ mod tests {
         assert_eq!(Fake::<14>::count_of(Event::SessionFail), 1);
         session.abandon();
         assert_eq!(Fake::<14>::count_of(Event::SessionAbandon), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn waits_for_memory_that_comes_later() -> Result {
+        Fake::<37>::reset();
+        let parent = Parent::<37>::new()?;
+        let session = Fake::fork(&parent, 0, &[0, 1, 2, 3, 4, 5])?.ok_or(EINVAL)?;
+        // Once for each range, but not for ever.
+        for index in 0..5 {
+            Fake::<37>::fail_allocs(1);
+            Fake::push(&parent, index)?;
+            assert_eq!(parent.copy_of(0, index), index + 1);
+        }
+        assert_eq!(Fake::<37>::waits_for_memory(), 5);
+        assert!(session.is_good());
+        Fake::<37>::fail_allocs(1);
+        Fake::push(&parent, 5)?;
+        assert_eq!(Fake::<37>::waits_for_memory(), 5);
+        assert!(Fake::<37>::killed(0));
+        assert!(parent.tracker.is_idle());
         Ok(())
     }
 

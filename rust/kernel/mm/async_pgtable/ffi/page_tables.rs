@@ -156,6 +156,8 @@ impl Drop for SourceLock {
 
 impl PageTables for Kernel {
     const RANGE_SIZE: usize = bindings::PMD_SIZE;
+    // A second, and 0.2 for a range.
+    const PATIENCE: usize = 200;
 
     type Source = ARef<Mm>;
     type Target = ARef<Mm>;
@@ -250,6 +252,11 @@ impl PageTables for Kernel {
     fn pause(_: &ARef<Mm>) {
         // SAFETY: Ranges are settled in process context; called without spinlocks.
         unsafe { bindings::async_pgtable_pause() }
+    }
+
+    fn wait_for_memory() {
+        // SAFETY: As above.
+        unsafe { bindings::async_pgtable_wait_for_memory() }
     }
 
     fn interrupted() -> bool {
