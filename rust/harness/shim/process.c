@@ -89,10 +89,9 @@ static unsigned int fail_at, allocations;
 /* Of the calling thread, see observe(). */
 static __thread struct mm_struct *observed;
 static __thread bool starved;
-/* It has waited for memory, and there is none yet. */
-static __thread bool lacks_still;
-/* What fails does so once, not as long as somebody waits for it. */
+/* What fails does so once. Else, if somebody waits for it, until a session fails. */
 static bool fails_once;
+static int lacking;
 
 void observe(struct mm_struct *mm)
 {
@@ -108,6 +107,7 @@ bool is_starved(void)
 void fail_nth(unsigned int nth, bool once)
 {
 	__atomic_store_n(&fails_once, once, __ATOMIC_RELAXED);
+	__atomic_store_n(&lacking, 0, __ATOMIC_RELAXED);
 	__atomic_store_n(&allocations, 0, __ATOMIC_RELAXED);
 	__atomic_store_n(&fail_at, nth, __ATOMIC_RELAXED);
 }
@@ -123,8 +123,10 @@ bool should_failslab(void)
 {
 	const unsigned int at = __atomic_load_n(&fail_at, __ATOMIC_RELAXED);
 
-	if (lacks_still) {
-		lacks_still = false;
+	/* But not for ever: sessions can end in other ways. */
+	if (__atomic_load_n(&lacking, __ATOMIC_RELAXED) > 0) {
+		__atomic_sub_fetch(&lacking, 1, __ATOMIC_RELAXED);
+		starved = true;
 		return true;
 	}
 	if (!at || __atomic_add_fetch(&allocations, 1, __ATOMIC_RELAXED) != at)
@@ -246,15 +248,17 @@ void usleep_range_state(unsigned long min, unsigned long max, unsigned int state
 {
 	might_sleep();
 	/* See async_pgtable_wait_for_memory(). */
-	if (min >= 4000)
-		lacks_still = !__atomic_load_n(&fails_once, __ATOMIC_RELAXED);
+	if (min >= 4000 && !__atomic_load_n(&fails_once, __ATOMIC_RELAXED))
+		__atomic_store_n(&lacking, 20, __ATOMIC_RELAXED);
 	give_way();
 }
 
 void harness_trace(const char *event, struct mm_struct *mm)
 {
-	if (!strcmp(event, "async_pgtable_fail"))
+	if (!strcmp(event, "async_pgtable_fail")) {
+		__atomic_store_n(&lacking, 0, __ATOMIC_RELAXED);
 		session_fails(mm);
+	}
 	sched_point();
 }
 

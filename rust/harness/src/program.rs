@@ -26,8 +26,8 @@ use std::{
 use crate::{
     bindings::*,
     machine::{
-        run_on_machine, FailAt, OtherMm, Outcome, Task, Thread, Threads, PAGE, PAGES, PAGES_PER_RANGE,
-        RANGE, RANGES,
+        run_on_machine, FailAt, OtherMm, Outcome, Task, Thread, Threads, PAGE, PAGES,
+        PAGES_PER_RANGE, RANGE, RANGES,
     },
 };
 
@@ -238,7 +238,7 @@ impl Running {
     /// The first process. Its mappings are made before anything can fail.
     fn begin(self: Arc<Self>) {
         // SAFETY: No requirements.
-        unsafe { fail_nth(0) };
+        unsafe { fail_nth(0, false) };
         let task = Task::first();
         let this = self.clone();
         self.next_thread.fetch_add(1, Relaxed);

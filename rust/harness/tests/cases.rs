@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use harness::{
     bindings::*,
     machine::{
-        run_on_machine, Entered, OtherMm, Outcome, Task, Thread, PAGE, PAGES, PAGES_PER_RANGE,
-        RANGE, RANGES,
+        run_on_machine, Entered, FailAt, OtherMm, Outcome, Task, Thread, PAGE, PAGES,
+        PAGES_PER_RANGE, RANGE, RANGES,
     },
 };
 
@@ -17,7 +17,7 @@ const VM_WRITE: u64 = 1;
 
 /// A process with memory everywhere, and what it does; one thread at a time.
 fn with_parent(body: impl FnOnce(Entered) + Send + 'static) -> Outcome {
-    run_on_machine(0, Some(&[]), || {
+    run_on_machine(FailAt::default(), Some(&[]), || {
         in_thread(|| {
             let entered = Task::first().enter();
             // SAFETY: In a process.
@@ -80,16 +80,16 @@ fn who_looks_gets_no_memory() {
         unsafe {
             // A table, then room for a swap count.
             for (nth, page) in [(1, 0), (1, 4), (2, 4)] {
-                fail_nth(nth);
+                fail_nth(nth, false);
                 assert_eq!(remote_read(mm.as_ptr(), page), ENOMEM, "oracle: peek");
-                fail_nth(nth);
+                fail_nth(nth, false);
                 assert_eq!(
                     remote_write(mm.as_ptr(), page, 1, 0),
                     ENOMEM,
                     "oracle: poke"
                 );
             }
-            fail_nth(0);
+            fail_nth(0, false);
             assert_eq!(remote_read(mm.as_ptr(), 0), 0);
         }
         drop(mm);
@@ -561,7 +561,7 @@ fn collapse_all() {
 fn a_parent_exits_after_the_last_copy() {
     for _ in 0..30 {
         REACHED.store(false, Relaxed);
-        run_on_machine(0, None, || {
+        run_on_machine(FailAt::default(), None, || {
             in_thread(|| {
                 let entered = Task::first().enter();
                 // SAFETY: In a process.
@@ -595,7 +595,7 @@ fn a_parent_exits_after_the_last_copy() {
 /// Of two threads one faults while the other one forks for the first time.
 fn a_fault_during_the_first_fork() {
     for _ in 0..100 {
-        run_on_machine(0, None, || {
+        run_on_machine(FailAt::default(), None, || {
             in_thread(|| {
                 let entered = Task::first().enter();
                 // SAFETY: In a process.

@@ -40,7 +40,8 @@ fn program(layout: u8, steps: &[(usize, Op, u8, u8)]) -> Program {
 }
 
 fn of_a_fork_and_its_copy() {
-    let (allocations, failed) = each_allocation_fails(program(0, &[(0, Op::Fork, 0, 0)]), true, false);
+    let (allocations, failed) =
+        each_allocation_fails(program(0, &[(0, Op::Fork, 0, 0)]), true, false);
     println!("a fork: {allocations} allocations, {failed} failed sessions");
     // Each of six ranges needs a table, and three of them room for a swap count.
     assert_eq!(failed, 6 + 3);
