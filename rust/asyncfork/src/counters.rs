@@ -92,6 +92,25 @@ impl Counters {
             .sum()
     }
 
+    /// How many sessions are pending: begun, and neither complete nor given up.
+    ///
+    /// The kernel does not read all counters at one moment, so while forks go on it is approximate.
+    pub fn sessions_pending(&self) -> u64 {
+        let over = ["session_complete", "session_abandon", "session_fail"];
+        self.left("session_start", &over)
+    }
+
+    /// How many ranges are still to be copied, or not needed any more; approximate in the same way.
+    pub fn ranges_left(&self) -> u64 {
+        let over = ["range_copy", "range_pull", "range_push", "range_abandon"];
+        self.left("range_defer", &over)
+    }
+
+    fn left(&self, begun: &str, over: &[&str]) -> u64 {
+        let over = over.iter().map(|name| self.get(name)).sum();
+        self.get(begun).saturating_sub(over)
+    }
+
     /// What was counted between `earlier` and this reading.
     pub fn since(&self, earlier: &Self) -> Self {
         let difference = |(name, value): (&String, &u64)| {
@@ -182,6 +201,26 @@ mod tests {
         assert_eq!(
             sum.iter().collect::<Vec<_>>(),
             [("session_start", 2), ("range_copy", 2), ("range_push", 5)]
+        );
+    }
+
+    #[test]
+    fn what_is_pending() {
+        let text = |values: [u64; 4]| {
+            let names = ["session_start", "session_fail", "range_defer", "range_pull"];
+            let lines = names.iter().zip(values);
+            lines
+                .map(|(name, value)| format!("{PREFIX}{name} {value}\n"))
+                .collect::<String>()
+        };
+        let counters = Counters::parse(&text([5, 1, 900, 100]));
+        assert_eq!(counters.sessions_pending(), 4);
+        assert_eq!(counters.ranges_left(), 800);
+        // Read while a session ends: more over than begun.
+        let counters = Counters::parse(&text([5, 6, 900, 901]));
+        assert_eq!(
+            (counters.sessions_pending(), counters.ranges_left()),
+            (0, 0)
         );
     }
 
