@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! When one thread enters and leaves functions of the kernel: probes of tracefs, in a buffer of
-//! their own.
+//! Events of the kernel, in a buffer of their own: when one thread enters and leaves functions, by
+//! probes ([`Tracer`]); or when something began and ended that the kernel has events for
+//! ([`Spans`]).
 //!
-//! While the buffer is filled nobody reads it, so that nothing is disturbed but by the probes
-//! themselves; it is read when tracing has stopped.
+//! While a [`Tracer`] fills its buffer nobody reads it, so that nothing is disturbed but by the
+//! probes themselves; it is read when tracing has stopped. That of [`Spans`] is read meanwhile.
 
 mod page;
+mod spans;
 
 use std::fs;
 use std::fs::File;
@@ -19,11 +21,16 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering;
 
 use anyhow::Context;
 use anyhow::Result;
 use anyhow::anyhow;
 use anyhow::bail;
+
+use page::Event;
+pub use spans::Spans;
 
 /// Where tracefs is mounted.
 const ROOT: &str = "/sys/kernel/tracing";
@@ -37,16 +44,95 @@ pub struct Probe {
     pub returns: bool,
 }
 
+/// An instance of tracefs: a buffer and events of its own. Dropping it removes it.
+struct Instance {
+    path: PathBuf,
+    /// Of the buffer, for each CPU
+    kib: u64,
+}
+
+impl Instance {
+    /// A name that nothing else has.
+    fn name() -> String {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        format!("asyncfork_{}_{number}", process::id())
+    }
+
+    /// With tracing off, and `kib` KiB for each CPU.
+    fn new(root: &Path, name: &str, kib: u64) -> Result<Self> {
+        let path = root.join("instances").join(name);
+        fs::create_dir(&path).map_err(|error| match error.kind() {
+            ErrorKind::PermissionDenied => anyhow!("tracing takes root"),
+            _ => anyhow!("cannot make {}: {error}", path.display()),
+        })?;
+        // From here on it is removed again.
+        let instance = Self { path, kib };
+        instance.set("tracing_on", "0")?;
+        instance.set("trace_clock", "mono")?;
+        instance.set("buffer_size_kb", &kib.to_string())?;
+        Ok(instance)
+    }
+
+    fn set(&self, name: &str, value: &str) -> Result<()> {
+        let path = self.path.join(name);
+        fs::write(&path, value).with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// Traces `event` where `filter` is true of it, and returns its number in the buffer.
+    fn enable(&self, event: &str, filter: &str) -> Result<u16> {
+        let event = format!("events/{event}");
+        self.set(&format!("{event}/filter"), filter)?;
+        self.set(&format!("{event}/enable"), "1")?;
+        let id = fs::read_to_string(self.path.join(format!("{event}/id")))?;
+        Ok(id.trim().parse()?)
+    }
+
+    /// Hands all that is in the buffer to `each`, CPU by CPU, and takes it out; whether none was
+    /// lost.
+    fn take(&self, mut each: impl FnMut(u64, Event)) -> Result<bool> {
+        let mut whole = true;
+        let mut bytes = vec![0; page::size()];
+        for cpu in fs::read_dir(self.path.join("per_cpu"))? {
+            let mut pages = OpenOptions::new()
+                .read(true)
+                .custom_flags(libc::O_NONBLOCK)
+                .open(cpu?.path().join("trace_pipe_raw"))?;
+            while read_page(&mut pages, &mut bytes)? {
+                whole &= page::read(&bytes, &mut each)?;
+            }
+        }
+        Ok(whole)
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        // Its events go with it.
+        let _ = fs::remove_dir(&self.path);
+    }
+}
+
+/// Finds out whether tracefs is at `root`.
+fn require(root: &Path) -> Result<()> {
+    if !root.join("instances").exists() {
+        bail!(
+            "tracing needs tracefs and root: mount -t tracefs tracefs {}",
+            root.display()
+        );
+    }
+    Ok(())
+}
+
 /// Probes of one thread. Dropping it removes them.
 pub struct Tracer<E> {
     root: PathBuf,
-    instance: PathBuf,
+    /// None before all probes are defined
+    instance: Option<Instance>,
     /// Of the probes
     group: String,
     /// The events that have been defined, each with its number in the buffer
     events: Vec<(u16, E)>,
-    /// Of the buffer, for each CPU
-    kib: u64,
 }
 
 impl<E: Copy> Tracer<E> {
@@ -60,41 +146,27 @@ impl<E: Copy> Tracer<E> {
     }
 
     fn at(root: &Path, events: &[(E, Probe)], thread: u32, kib: u64) -> Result<Self> {
-        if !root.join("instances").exists() {
-            bail!(
-                "tracing needs tracefs and root: mount -t tracefs tracefs {}",
-                root.display()
-            );
-        }
+        require(root)?;
         if !root.join("kprobe_events").exists() {
             bail!("tracing needs a kernel with CONFIG_KPROBE_EVENTS");
         }
-        let name = format!("asyncfork_{}", process::id());
-        let instance = root.join("instances").join(&name);
         // From here on what has been made is removed again.
         let mut tracer = Self {
             root: root.to_owned(),
-            instance,
-            group: name,
+            instance: None,
+            group: Instance::name(),
             events: Vec::new(),
-            kib,
         };
         for (number, (event, probe)) in events.iter().enumerate() {
             let id = tracer.define(number, probe)?;
             tracer.events.push((id, *event));
         }
-        fs::create_dir(&tracer.instance)
-            .with_context(|| format!("cannot make {}", tracer.instance.display()))?;
-        tracer.set("tracing_on", "0")?;
-        tracer.set("trace_clock", "mono")?;
-        tracer.set("buffer_size_kb", &kib.to_string())?;
+        let instance = tracer
+            .instance
+            .insert(Instance::new(root, &tracer.group, kib)?);
         for number in 0..events.len() {
-            let event = format!("events/{}/{}", tracer.group, event_name(number));
-            tracer.set(
-                &format!("{event}/filter"),
-                &format!("common_pid == {thread}"),
-            )?;
-            tracer.set(&format!("{event}/enable"), "1")?;
+            let event = format!("{}/{}", tracer.group, event_name(number));
+            instance.enable(&event, &format!("common_pid == {thread}"))?;
         }
         Ok(tracer)
     }
@@ -125,9 +197,8 @@ impl<E: Copy> Tracer<E> {
         file.write_all(line.as_bytes())
     }
 
-    fn set(&self, name: &str, value: &str) -> Result<()> {
-        let path = self.instance.join(name);
-        fs::write(&path, value).with_context(|| format!("cannot write {}", path.display()))
+    fn instance(&self) -> &Instance {
+        self.instance.as_ref().expect("made with the tracer")
     }
 
     /// Forgets what there was, and begins.
@@ -136,15 +207,15 @@ impl<E: Copy> Tracer<E> {
     ///
     /// Those of tracefs.
     pub fn start(&self) -> Result<()> {
-        self.set("trace", "")?;
-        self.set("tracing_on", "1")
+        self.instance().set("trace", "")?;
+        self.instance().set("tracing_on", "1")
     }
 
     /// # Errors
     ///
     /// Those of tracefs.
     pub fn stop(&self) -> Result<()> {
-        self.set("tracing_on", "0")
+        self.instance().set("tracing_on", "0")
     }
 
     /// What has happened between start and stop, in its order, with times of the monotonic clock
@@ -155,32 +226,18 @@ impl<E: Copy> Tracer<E> {
     /// Those of tracefs, and that the buffer was too small for all of it.
     pub fn take(&self) -> Result<Vec<(u64, E)>> {
         let mut all = Vec::new();
-        for cpu in fs::read_dir(self.instance.join("per_cpu"))? {
-            self.take_cpu(&cpu?.path(), &mut all)?;
+        let whole = self.instance().take(|ns, event| {
+            let known = self.events.iter().find(|(id, _)| *id == event.number);
+            all.extend(known.map(|(_, event)| (ns, *event)));
+        })?;
+        if !whole {
+            bail!(
+                "a trace buffer of {} KiB for each CPU was too small",
+                self.instance().kib
+            );
         }
         all.sort_by_key(|(ns, _)| *ns);
         Ok(all)
-    }
-
-    fn take_cpu(&self, cpu: &Path, all: &mut Vec<(u64, E)>) -> Result<()> {
-        let mut pages = OpenOptions::new()
-            .read(true)
-            .custom_flags(libc::O_NONBLOCK)
-            .open(cpu.join("trace_pipe_raw"))?;
-        let mut bytes = vec![0; page::size()];
-        while read_page(&mut pages, &mut bytes)? {
-            let whole = page::read(&bytes, |ns, number| {
-                let known = self.events.iter().find(|(id, _)| *id == number);
-                all.extend(known.map(|(_, event)| (ns, *event)));
-            })?;
-            if !whole {
-                bail!(
-                    "a trace buffer of {} KiB for each CPU was too small",
-                    self.kib
-                );
-            }
-        }
-        Ok(())
     }
 }
 
@@ -200,8 +257,8 @@ fn read_page(pages: &mut File, bytes: &mut [u8]) -> io::Result<bool> {
 
 impl<E> Drop for Tracer<E> {
     fn drop(&mut self) {
-        // An instance's events go with it; a probe cannot go before them.
-        let _ = fs::remove_dir(&self.instance);
+        // A probe cannot go before the instance that has it.
+        self.instance = None;
         let path = self.root.join("kprobe_events");
         for number in 0..self.events.len() {
             let line = format!("-:{}/{}", self.group, event_name(number));
@@ -270,7 +327,7 @@ mod tests {
             panic!("one sleep");
         };
         assert!((20_000_000..2_000_000_000).contains(&(end - begin)));
-        let instance = tracer.instance.clone();
+        let instance = tracer.instance().path.clone();
         assert!(instance.exists());
         drop(tracer);
         assert!(!instance.exists());

@@ -26,13 +26,32 @@ pub fn size() -> usize {
     unsafe { libc::sysconf(libc::_SC_PAGESIZE) as usize }
 }
 
-/// Hands the time and the number of the kind of each event to `each`; whether all that were before
-/// this page have been read.
+/// What every event begins with: `common_type`, `common_flags`, `common_preempt_count`, and
+/// `common_pid`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Of its kind
+    pub number: u16,
+    /// The thread that it happened to
+    pub thread: u32,
+}
+
+impl Event {
+    fn read(bytes: &[u8]) -> Option<Self> {
+        Some(Self {
+            number: u16::from_ne_bytes(*bytes.first_chunk()?),
+            thread: u32::from_ne_bytes(*bytes.get(4..)?.first_chunk()?),
+        })
+    }
+}
+
+/// Hands the time and the head of each event to `each`; whether all that were before this page have
+/// been read.
 ///
 /// # Errors
 ///
 /// That this is no such page.
-pub fn read(page: &[u8], mut each: impl FnMut(u64, u16)) -> Result<bool> {
+pub fn read(page: &[u8], mut each: impl FnMut(u64, Event)) -> Result<bool> {
     let long = |at: usize| {
         let bytes = page.get(at..)?.first_chunk()?;
         Some(u64::from_ne_bytes(*bytes))
@@ -67,8 +86,8 @@ pub fn read(page: &[u8], mut each: impl FnMut(u64, u16)) -> Result<bool> {
                     0 => (next()?, at + 8),
                     words => (4 * words, at + 4),
                 };
-                let number = data.get(event..).and_then(|bytes| bytes.first_chunk());
-                each(ns, u16::from_ne_bytes(*number.context(odd)?));
+                let event = data.get(event..).and_then(Event::read);
+                each(ns, event.context(odd)?);
                 length
             }
         };
@@ -96,7 +115,11 @@ mod tests {
 
     fn events(page: &[u8]) -> (Vec<(u64, u16)>, bool) {
         let mut all = Vec::new();
-        let whole = read(page, |ns, number| all.push((ns, number))).unwrap();
+        let whole = read(page, |ns, event| {
+            assert_eq!(event.thread, 1000 + u32::from(event.number));
+            all.push((ns, event.number));
+        });
+        let whole = whole.unwrap();
         (all, whole)
     }
 
@@ -108,22 +131,24 @@ mod tests {
             &[
                 head(2, 5),
                 7,
-                0,
+                1007,
                 head(0, 10),
                 12,
                 8,
-                0,
+                1008,
                 head(TIME_EXTEND, 1),
                 2,
-                head(1, 0),
+                head(2, 0),
                 7,
+                1007,
                 head(PADDING, 1),
                 8,
                 0xdead,
                 head(TIME_STAMP, 9),
                 100,
-                head(1, 1),
+                head(2, 1),
                 9,
+                1009,
                 head(PADDING, 0),
                 head(1, 1),
             ],
@@ -147,5 +172,6 @@ mod tests {
         assert!(read(&page(0, 4096, &[]), &mut ignore).is_err(), "longer");
         assert!(read(&page(0, 0, &[head(TIME_EXTEND, 1)]), &mut ignore).is_err());
         assert!(read(&page(0, 0, &[head(3, 1)]), &mut ignore).is_err());
+        assert!(read(&page(0, 0, &[head(1, 1), 7]), &mut ignore).is_err());
     }
 }
