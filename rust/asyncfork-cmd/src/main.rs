@@ -13,6 +13,7 @@ mod paper;
 mod redis;
 mod report;
 mod same_pages;
+mod terminal;
 mod tracefs;
 
 use std::env;

@@ -95,9 +95,16 @@ pub fn markdown(rows: &[Vec<String>], alignment: &str) -> String {
 
 /// Writes to standard output; a reader that has gone away is no error.
 pub fn print(text: &str) -> Result<()> {
-    match io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
+    print_to_reader(text).map(drop)
+}
+
+/// Writes to standard output, at once; whether there still is somebody who reads.
+pub fn print_to_reader(text: &str) -> Result<bool> {
+    let mut out = io::stdout();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }
 

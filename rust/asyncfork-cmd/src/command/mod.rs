@@ -11,6 +11,7 @@ pub mod bench_report;
 pub mod bench_snapshots;
 pub mod bench_spawn;
 pub mod bench_suite;
+pub mod doctor;
 #[cfg(test)]
 mod examples;
 pub mod plot;
@@ -18,6 +19,7 @@ pub mod probe;
 mod repeat;
 pub mod run;
 pub mod status;
+pub mod watch;
 
 use std::fmt;
 use std::io;
@@ -38,6 +40,8 @@ pub enum Command {
     Status(status::Options),
     /// Tell by the exit status alone whether the running kernel has the feature
     Probe,
+    Doctor(doctor::Options),
+    Watch(watch::Options),
     /// Measure
     #[command(subcommand)]
     Bench(Bench),
@@ -65,6 +69,8 @@ impl Command {
             Self::Run(options) => Ok(options.execute()),
             Self::Status(options) => options.execute(),
             Self::Probe => probe::execute(),
+            Self::Doctor(options) => options.execute(),
+            Self::Watch(options) => options.execute(),
             Self::Bench(Bench::Fork(options)) => options.execute(),
             Self::Bench(Bench::Calls(options)) => options.execute(),
             Self::Bench(Bench::Redis(options)) => options.execute(),
