@@ -115,11 +115,15 @@ impl Drop for Instance {
 
 /// Finds out whether tracefs is at `root`.
 fn require(root: &Path) -> Result<()> {
-    if !root.join("instances").exists() {
-        bail!(
+    match fs::metadata(root.join("instances")) {
+        Ok(_) => {}
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            bail!("tracing takes root");
+        }
+        Err(_) => bail!(
             "tracing needs tracefs and root: mount -t tracefs tracefs {}",
             root.display()
-        );
+        ),
     }
     Ok(())
 }

@@ -114,6 +114,189 @@ fn probe_and_status_agree() {
 }
 
 #[test]
+fn doctor_of_the_machine() {
+    let _alone = alone();
+    let output = run(&["doctor"]);
+    let text = stdout(&output);
+    let problem = text.lines().any(|line| line.starts_with("problem "));
+    assert_eq!(output.status.code(), Some(problem.into()), "{text}");
+    assert!(output.stderr.is_empty(), "{output:?}");
+    let kernel = text.lines().next().unwrap();
+    let expected = if patched() { "ok " } else { "problem " };
+    assert!(
+        kernel.starts_with(expected) && kernel.contains(" kernel "),
+        "{text}"
+    );
+    // Whatever is not fine is followed by what to do.
+    let lines: Vec<&str> = text.lines().collect();
+    for pair in lines.windows(2) {
+        let fine = pair[0].starts_with("ok ") || !pair[0].starts_with(['n', 'p']);
+        assert!(
+            fine || pair[0].contains("hinders") || pair[1].trim().starts_with("-> "),
+            "{text}"
+        );
+    }
+
+    let json: serde_json::Value =
+        serde_json::from_slice(&run(&["doctor", "--json"]).stdout).unwrap();
+    assert!(json["pid"].is_null() && json["memory"].is_null());
+    assert_eq!(json["findings"][0]["about"], "kernel");
+}
+
+/// A process that waits for its standard input to end.
+fn waiting() -> Child {
+    let mut command = Command::new("cat");
+    command.stdin(Stdio::piped()).stdout(Stdio::null());
+    command.spawn().unwrap()
+}
+
+#[test]
+fn doctor_of_a_process() {
+    let _alone = alone();
+    let mut child = waiting();
+    let pid = child.id().to_string();
+    let output = run(&["doctor", &pid]);
+    let text = stdout(&output);
+    // It is small, so nothing is deferred.
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(text.contains("fallback_small"), "{text}");
+    assert!(
+        text.ends_with(&format!("of process {pid} (cat)\n")),
+        "{text}"
+    );
+    assert_eq!(
+        text.contains("unknown: the kernel does not tell"),
+        patched()
+    );
+    let json: serde_json::Value =
+        serde_json::from_slice(&run(&["doctor", "--json", &pid]).stdout).unwrap();
+    assert_eq!(json["name"], "cat");
+    assert_eq!(json["memory"]["deferred_kib"], 0);
+    assert!(json["memory"]["mappings"].as_u64() > Some(5));
+
+    // It ends, and nobody has waited for it yet.
+    drop(child.stdin.take());
+    let stat = format!("/proc/{pid}/stat");
+    while !fs::read_to_string(&stat).unwrap().contains(") Z ") {
+        std::thread::yield_now();
+    }
+    let line = one_line(&run(&["doctor", &pid]), 1);
+    assert!(line.contains("(cat) has exited already"), "{line}");
+    child.wait().unwrap();
+    let line = one_line(&run(&["doctor", &pid]), 1);
+    assert!(
+        line.contains(&format!("there is no process {pid}")),
+        "{line}"
+    );
+}
+
+#[test]
+fn doctor_of_what_is_not_ours() {
+    let _alone = alone();
+    if fs::read("/proc/2/comm").is_ok_and(|name| name == b"kthreadd\n") {
+        let line = one_line(&run(&["doctor", "2"]), 1);
+        assert!(line.contains("a thread of the kernel"), "{line}");
+    }
+    // SAFETY: allowed at any time.
+    if unsafe { libc::geteuid() } != 0 {
+        let line = one_line(&run(&["doctor", "1"]), 1);
+        assert!(line.contains("sudo asyncfork doctor 1"), "{line}");
+    }
+}
+
+#[test]
+fn watch_needs_the_feature() {
+    let _alone = alone();
+    let output = run(&["watch", "--count", "2", "--interval", "0.1"]);
+    if !patched() {
+        assert!(one_line(&output, 1).contains("no CLONE_ASYNC_PGTABLE"));
+        assert_eq!(stdout(&output), "");
+        return;
+    }
+    assert!(output.status.success(), "{output:?}");
+    let text = stdout(&output);
+    let widths = text.lines().map(str::len).collect::<Vec<_>>();
+    assert_eq!(widths, [widths[0]; 3], "{text}");
+    let output = run(&["watch", "--json", "--count", "2", "--interval", "0.1"]);
+    for line in stdout(&output).lines() {
+        let json: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert!(
+            json["ranges_left"].is_u64() && json["counted"].is_object(),
+            "{line}"
+        );
+    }
+}
+
+/// Instances of tracefs that this command has made.
+fn instances() -> usize {
+    let all = fs::read_dir("/sys/kernel/tracing/instances");
+    let all = all.into_iter().flatten().flatten();
+    all.filter(|entry| {
+        entry
+            .file_name()
+            .to_string_lossy()
+            .starts_with("asyncfork_")
+    })
+    .count()
+}
+
+#[test]
+fn watch_ends_by_a_signal_or_without_a_reader() {
+    let _alone = alone();
+    if !patched() {
+        eprintln!("SKIP: this kernel has no CLONE_ASYNC_PGTABLE");
+        return;
+    }
+    let watch = || {
+        let mut command = asyncfork(&["watch", "--interval", "0.1"]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        // A header, and a line that came before the end.
+        assert!(lines.by_ref().take(2).all(|line| line.is_ok()));
+        (child, lines)
+    };
+    let (child, lines) = watch();
+    // SAFETY: the child has not been waited for.
+    unsafe { libc::kill(child.id() as libc::pid_t, libc::SIGINT) };
+    lines.for_each(drop);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(128 + libc::SIGINT));
+    assert!(output.stderr.ends_with(b"asyncfork: interrupted\n"));
+    assert_eq!(instances(), 0);
+    let (mut child, lines) = watch();
+    drop(lines);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(instances(), 0);
+}
+
+#[test]
+fn generate_pages_and_completions() {
+    let directory = tempfile::tempdir().unwrap();
+    let out = directory.path().join("new/out");
+    let output = run(&["generate", "--out", out.to_str().unwrap()]);
+    assert!(
+        output.status.success() && output.stdout.is_empty(),
+        "{output:?}"
+    );
+    for (name, text) in [
+        ("asyncfork.1", ".SH SYNOPSIS"),
+        ("asyncfork-watch.1", "interval"),
+        ("asyncfork-bench-redis.1", ".SH OPTIONS"),
+        ("asyncfork.bash", "doctor"),
+        ("_asyncfork", "#compdef asyncfork"),
+        ("asyncfork.fish", "doctor"),
+    ] {
+        let file = fs::read_to_string(out.join(name)).unwrap();
+        assert!(file.contains(text), "{name}");
+        assert!(!file.contains("generate"), "{name} has what is hidden");
+    }
+    assert!(!stdout(&run(&["--help"])).contains("generate"));
+    let line = one_line(&run(&["generate", "--out", "/proc/no"]), 1);
+    assert!(line.contains("cannot write to /proc/no"), "{line}");
+}
+
+#[test]
 fn run_without_the_feature_is_an_error_unless_told() {
     let _alone = alone();
     let output = run(&["run", "--", "echo", "hello"]);
@@ -200,6 +383,13 @@ fn wrong_arguments() {
         &["bench", "redis", "--snapshot", "save"],
         &["bench", "redis", "--io-threads", "0"],
         &["bench", "redis", "--huge-pages", "2M"],
+        &["doctor", "0"],
+        &["doctor", "-1"],
+        &["doctor", "init"],
+        &["watch", "--interval", "0"],
+        &["watch", "--interval", "nan"],
+        &["watch", "--count", "0"],
+        &["generate"],
         &["bench"],
         &["frobnicate"],
     ] {

@@ -14,6 +14,7 @@ pub mod bench_suite;
 pub mod doctor;
 #[cfg(test)]
 mod examples;
+pub mod generate;
 pub mod plot;
 pub mod probe;
 mod repeat;
@@ -46,6 +47,8 @@ pub enum Command {
     #[command(subcommand)]
     Bench(Bench),
     Plot(plot::Options),
+    #[command(hide = true)]
+    Generate(generate::Options),
 }
 
 #[derive(Subcommand)]
@@ -83,6 +86,7 @@ impl Command {
             Self::Bench(Bench::Report(options)) => options.execute(),
             Self::Bench(Bench::Compare(options)) => options.execute(),
             Self::Plot(options) => options.execute(),
+            Self::Generate(options) => options.execute(),
         }
     }
 }

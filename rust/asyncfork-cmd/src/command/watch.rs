@@ -289,12 +289,13 @@ struct Watch {
 
 impl Watch {
     fn begin() -> Result<Self> {
-        let counters = asyncfork::counters().map_err(explain)?;
+        asyncfork::counters().map_err(explain)?;
         let spans = Spans::new(BEGIN, END, BY_PARENT, KIB);
+        // To switch events on takes a while, which is in no interval.
         Ok(Self {
-            counters,
-            at: Instant::now(),
             spans: spans.map_err(without).ok(),
+            counters: asyncfork::counters()?,
+            at: Instant::now(),
         })
     }
 
