@@ -25,7 +25,12 @@ use command::Command;
 
 /// Forks that copy their page tables after the call (CLONE_ASYNC_PGTABLE).
 #[derive(Parser)]
-#[command(version, max_term_width = 100, args_override_self = true)]
+#[command(
+    name = "asyncfork",
+    version,
+    max_term_width = 100,
+    args_override_self = true
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,

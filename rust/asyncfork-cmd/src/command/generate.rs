@@ -60,7 +60,9 @@ fn visible(command: Command) -> Command {
 
 /// A page for `command`, and for each below it.
 fn pages(command: &Command, out: &Path) -> Result<()> {
-    let page = Man::new(command.clone());
+    let page = Man::new(command.clone())
+        .source(concat!("asyncfork ", env!("CARGO_PKG_VERSION")))
+        .manual("User Commands");
     let name = page.get_filename();
     let mut text = Vec::new();
     page.render(&mut text)?;
