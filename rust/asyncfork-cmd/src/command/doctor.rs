@@ -30,8 +30,8 @@ use smaps::Memory;
 /// has a verdict (ok, note or problem) and a fact, and below that what to do.
 ///
 /// For PID it reads /proc/PID/smaps. That takes the time of a walk of its memory, during which PID
-/// cannot change its mappings; and if PID is itself a child that still waits for page tables, they
-/// are copied for the reader.
+/// may have to wait when it changes its mappings; and if PID is itself a child that still waits for
+/// page tables, they are copied for the reader.
 #[derive(clap::Args)]
 #[command(
     after_help = "Exit status: 0 if nothing hinders, 1 if there is a problem, the kernel does not \
