@@ -170,10 +170,17 @@ fn names() -> impl Iterator<Item = &'static str> {
         .chain(pushes)
 }
 
+/// Characters of a time of day.
+const CLOCK: usize = 8;
+
 /// A line with its columns where those of all other lines are.
 fn line<S: AsRef<str>>(cells: impl IntoIterator<Item = S>) -> String {
     let cells = names().zip(cells).map(|(name, cell)| {
-        let width = name.len().max(7);
+        let width = if name == "time" {
+            CLOCK
+        } else {
+            name.len().max(7)
+        };
         format!("{:>width$}", cell.as_ref())
     });
     cells.collect::<Vec<_>>().join("  ") + "\n"
@@ -410,6 +417,7 @@ mod tests {
         let expected = ["1", "384", "0.5", "63", "0", "1.5", "17", "0"];
         assert_eq!(words[..8], expected);
         assert_eq!(words[8..], ["3", "120.0", "300.0"]);
+        assert_eq!(with.len(), line(names()).len());
         let without = line(sample(None).columns());
         assert!(without.ends_with(" -        -        -\n"), "{without}");
         let columns = |line: &str| line.split_whitespace().count();
