@@ -89,6 +89,8 @@ impl Process {
         if memory.mappings == 0 {
             bail!("{who} has exited meanwhile: name one that runs");
         }
+        // Once more: a child that was not complete has all its page tables now.
+        let status = text("status").unwrap_or(status);
         let read = |path: &str| fs::read_to_string(root.join(path)).unwrap_or_default();
         let cgroup = text("cgroup").unwrap_or_default();
         Ok(Self {
