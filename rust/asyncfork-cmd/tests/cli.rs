@@ -5,6 +5,8 @@
 use std::fs;
 use std::io::BufRead;
 use std::io::BufReader;
+use std::io::Read;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -143,11 +145,21 @@ fn doctor_of_the_machine() {
     assert_eq!(json["findings"][0]["about"], "kernel");
 }
 
-/// A process that waits for its standard input to end.
+/// A process that waits for its standard input to end, and has come that far: its name, for one, is
+/// another one until a moment after it has been started.
 fn waiting() -> Child {
     let mut command = Command::new("cat");
-    command.stdin(Stdio::piped()).stdout(Stdio::null());
-    command.spawn().unwrap()
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.as_mut().unwrap().write_all(b"x").unwrap();
+    let mut back = [0];
+    child
+        .stdout
+        .as_mut()
+        .unwrap()
+        .read_exact(&mut back)
+        .unwrap();
+    child
 }
 
 #[test]
