@@ -193,9 +193,10 @@ pub struct Outcome {
     pub settled: [isize; 3],
 }
 
-/// Which allocation fails, if any: the first is 1.
+/// Which allocation fails, if any.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct FailAt {
+    /// The first is 1; 0: none does.
     pub nth: u32,
     /// Whoever waits for memory then gets it.
     pub once: bool,
