@@ -32,7 +32,7 @@ pub const RANGES: usize = 40;
 pub const CHILDREN: usize = 3;
 
 const SIZE: usize = 0x1000;
-const TESTS: usize = 38;
+const TESTS: usize = 39;
 const EVENTS: usize = 15;
 
 /// Where range `index` begins. The first one is not at zero.

@@ -39,7 +39,8 @@ impl<P: PageTables> Session<P> {
             };
             P::prepare(&payer, &mut supplies);
             // Asked before the claim: this may give way to others.
-            let killed = killable && P::interrupted();
+            let dying = P::interrupted();
+            let killed = killable && dying;
             let Some(mut claim) = Claim::new(self, addr) else {
                 return Ok(());
             };
@@ -72,8 +73,8 @@ impl<P: PageTables> Session<P> {
                     return Err(EINTR);
                 }
                 // What has been freed, by RCU or by a child that has failed, and what is charged
-                // beforehand for another CPU, comes later.
-                if err == ENOMEM && self.has_patience(tries) {
+                // beforehand for another CPU, comes later. Others wait for who is being killed.
+                if err == ENOMEM && !dying && self.has_patience(tries) {
                     drop(claim);
                     tries += 1;
                     waiting = None;
@@ -317,6 +318,20 @@ mod tests {
         assert_eq!(Fake::<37>::waits_for_memory(), 5);
         assert!(Fake::<37>::killed(0));
         assert!(parent.tracker.is_idle());
+        Ok(())
+    }
+
+    #[test]
+    fn who_is_killed_does_not_wait_for_memory() -> Result {
+        Fake::<38>::reset();
+        let parent = Parent::<38>::new()?;
+        Fake::fork(&parent, 0, &[0])?.ok_or(EINVAL)?;
+        Fake::<38>::fail_allocs(1);
+        Fake::<38>::interrupt(true);
+        // As munmap(), which is past failing.
+        parent.tracker.push(&parent, addr(0), addr(1), false)?;
+        assert_eq!(Fake::<38>::waits_for_memory(), 0);
+        assert!(Fake::<38>::killed(0));
         Ok(())
     }
 
