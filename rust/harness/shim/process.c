@@ -4,6 +4,8 @@
  * sysctl.c, fs/exec.c, mm/vmstat.c, memcontrol.c, ksm.c, lib/fault-inject.c.
  */
 #include <harness.h>
+#include <linux/delay.h>
+#include <linux/jiffies.h>
 #include <linux/ksm.h>
 #include <linux/memcontrol.h>
 #include <linux/mmap_lock.h>
@@ -244,12 +246,17 @@ bool need_resched(void)
 	return chance(4);
 }
 
+volatile unsigned long jiffies;
+
 void usleep_range_state(unsigned long min, unsigned long max, unsigned int state)
 {
 	might_sleep();
 	/* See async_pgtable_wait_for_memory(). */
-	if (min >= 4000 && !__atomic_load_n(&fails_once, __ATOMIC_RELAXED))
-		__atomic_store_n(&lacking, 20, __ATOMIC_RELAXED);
+	if (min >= 4000) {
+		__atomic_fetch_add(&jiffies, 1, __ATOMIC_RELAXED);
+		if (!__atomic_load_n(&fails_once, __ATOMIC_RELAXED))
+			__atomic_store_n(&lacking, 20, __ATOMIC_RELAXED);
+	}
 	give_way();
 }
 

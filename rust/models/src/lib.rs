@@ -749,6 +749,7 @@ impl PageTables for Machine {
     type SourceVma<'a> = &'a Arc<Parent>;
     type Payer = Arc<Payer>;
     type Supplies = Supplies;
+    type Patience = ();
     type Entry = Entry;
 
     fn tracker(source: &Arc<Parent>) -> Option<&Tracker<Self>> {
@@ -827,6 +828,12 @@ impl PageTables for Machine {
     }
 
     fn count(_: Event, _: usize) {}
+
+    fn wait_for_memory() {}
+
+    fn has_patience((): &mut ()) -> bool {
+        false
+    }
 
     fn pause(source: &Arc<Parent>) {
         might_sleep();

@@ -38,6 +38,7 @@ impl PageTables for Set {
     type SourceVma<'a> = &'a Parent;
     type Payer = ();
     type Supplies = ();
+    type Patience = ();
     type Entry = Entry;
 
     fn tracker(parent: &Parent) -> Option<&Tracker<Self>> {
@@ -73,6 +74,10 @@ impl PageTables for Set {
     fn kill(_: &[Option<()>], _: Error) {}
     fn count(_: Event, _: usize) {}
     fn pause(_: &Parent) {}
+    fn wait_for_memory() {}
+    fn has_patience((): &mut ()) -> bool {
+        false
+    }
 
     fn interrupted() -> bool {
         false

@@ -91,13 +91,27 @@ struct folio *vma_alloc_folio(gfp_t gfp, int order, struct vm_area_struct *vma,
 struct folio *folio_alloc(gfp_t gfp, int order);
 void folio_put(struct folio *folio);
 
+/* Mappings of an mm, or those that munmap() has detached: a list. */
+struct ma_state {
+	struct vm_area_struct *first;
+};
+
+static inline void mas_set(struct ma_state *mas, unsigned long index)
+{
+}
+
+#define mas_for_each(mas, vma, max) \
+	for (vma = (mas)->first; vma; vma = vma->vm_next)
+
 struct vma_iterator {
 	struct mm_struct *mm;
 	unsigned long addr;
+	struct ma_state mas;
 };
 
 #define VMA_ITERATOR(name, mm_, addr_) \
-	struct vma_iterator name = { .mm = mm_, .addr = addr_ }
+	struct vma_iterator name = { .mm = mm_, .addr = addr_, \
+				     .mas = { .first = (mm_)->mmap } }
 #define for_each_vma(vmi, vma) \
 	for (vma = find_vma((vmi).mm, (vmi).addr); vma; vma = vma->vm_next)
 
@@ -112,18 +126,6 @@ static inline void vma_iter_set(struct vma_iterator *vmi, unsigned long addr)
 {
 	vmi->addr = addr;
 }
-
-/* Mappings that munmap() has detached: a list. */
-struct ma_state {
-	struct vm_area_struct *first;
-};
-
-static inline void mas_set(struct ma_state *mas, unsigned long index)
-{
-}
-
-#define mas_for_each(mas, vma, max) \
-	for (vma = (mas)->first; vma; vma = vma->vm_next)
 
 struct zap_details {
 	bool reclaim_pt;

@@ -30,9 +30,11 @@ use super::{
 pub const RANGES: usize = 40;
 /// Number of children a parent can have.
 pub const CHILDREN: usize = 3;
+/// How often somebody waits for memory.
+pub const PATIENCE: usize = 3;
 
 const SIZE: usize = 0x1000;
-const TESTS: usize = 39;
+const TESTS: usize = 41;
 const EVENTS: usize = 15;
 
 /// Where range `index` begins. The first one is not at zero.
@@ -52,6 +54,8 @@ struct World {
     interrupts: Atomic<usize>,
     /// Children that somebody else is killing, bit by bit.
     dying: Atomic<usize>,
+    /// Those that he begins to kill when an allocation fails.
+    kills_child: Atomic<usize>,
     /// Children that have been killed, bit by bit.
     killed: Atomic<usize>,
     /// How often somebody looked for children to kill.
@@ -74,6 +78,7 @@ impl World {
             interrupted: Atomic::new(0),
             interrupts: Atomic::new(0),
             dying: Atomic::new(0),
+            kills_child: Atomic::new(0),
             killed: Atomic::new(0),
             kills: Atomic::new(0),
             pending: [const { Atomic::new(0) }; CHILDREN],
@@ -125,6 +130,7 @@ impl<const TEST: usize> Fake<TEST> {
         world.interrupted.store(0, Relaxed);
         world.interrupts.store(0, Relaxed);
         world.dying.store(0, Relaxed);
+        world.kills_child.store(0, Relaxed);
         world.killed.store(0, Relaxed);
         world.kills.store(0, Relaxed);
         for pending in &world.pending {
@@ -162,6 +168,11 @@ impl<const TEST: usize> Fake<TEST> {
     /// Somebody else kills this child, which has yet to notice.
     pub fn begin_to_kill(child: usize) {
         Self::world().dying.store(1 << child, Relaxed);
+    }
+
+    /// Somebody else begins to kill this child when an allocation fails.
+    pub fn kill_by_failure(child: usize) {
+        Self::world().kills_child.store(1 << child, Relaxed);
     }
 
     /// Has this child been killed?
@@ -314,15 +325,13 @@ impl<const TEST: usize> page_tables::Entry for Entry<TEST> {
 
 impl<const TEST: usize> PageTables for Fake<TEST> {
     const RANGE_SIZE: usize = SIZE;
-    // Once for a range.
-    const PATIENCE: usize = 5;
-
     type Source = Arc<Parent<TEST>>;
     type Target = usize;
     type TargetVma = usize;
     type SourceVma<'a> = &'a Arc<Parent<TEST>>;
     type Payer = ();
     type Supplies = Supplies<TEST>;
+    type Patience = usize;
     type Entry = Entry<TEST>;
 
     fn tracker(source: &Arc<Parent<TEST>>) -> Option<&Tracker<Self>> {
@@ -339,6 +348,8 @@ impl<const TEST: usize> PageTables for Fake<TEST> {
             if world.interrupts.load(Relaxed) != 0 {
                 Self::interrupt(true);
             }
+            let dying = world.dying.load(Relaxed) | world.kills_child.load(Relaxed);
+            world.dying.store(dying, Relaxed);
             return;
         }
         world.tables.fetch_add(1, Relaxed);
@@ -418,6 +429,11 @@ impl<const TEST: usize> PageTables for Fake<TEST> {
 
     fn wait_for_memory() {
         Self::world().waits.fetch_add(1, Relaxed);
+    }
+
+    fn has_patience(waited: &mut usize) -> bool {
+        *waited += 1;
+        *waited <= PATIENCE
     }
 
     fn interrupted() -> bool {

@@ -302,11 +302,12 @@ unsafe extern "C" fn async_pgtable_session_put(this: *mut c_void) {
 
 /// Settles what overlaps `start..end` in every session of a parent.
 ///
-/// Called by the hooks on a parent's mapping. See [`Tracker::push_as`] for `must` and `killable`.
+/// Called by the hooks on a parent's mapping. See [`Tracker::push_as`] for `patience`, which is
+/// null if there is none, and `killable`.
 ///
 /// # Safety
 ///
-/// As for [`tracker`]. `source` is a mapping of the same mm that covers `start..end` as far as
+/// As for [`tracker`]. `patience` is null or valid and the caller's alone. `source` is a mapping of the same mm that covers `start..end` as far as
 /// that is pending, and is locked, or detached by a `munmap()` that is past failing.
 #[export]
 unsafe extern "C" fn async_pgtable_tracker_push(
@@ -314,12 +315,14 @@ unsafe extern "C" fn async_pgtable_tracker_push(
     source: *mut bindings::vm_area_struct,
     start: c_ulong,
     end: c_ulong,
-    must: bool,
+    patience: *mut bindings::async_pgtable_patience,
     killable: bool,
 ) -> c_int {
     // SAFETY: By the contract of this function.
     let (this, source) = unsafe { (tracker(this), VmaRef::from_raw(source)) };
-    match this.push_as(source, start, end, must, killable) {
+    // SAFETY: By the contract of this function.
+    let patience = unsafe { patience.as_mut() };
+    match this.push_as(source, start, end, patience, killable) {
         Ok(()) => 0,
         Err(err) => err.to_errno(),
     }

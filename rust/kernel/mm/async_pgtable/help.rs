@@ -124,7 +124,7 @@ impl<P: PageTables> Session<P> {
                 break;
             };
             cursor = addr + P::RANGE_SIZE;
-            if let Err(err) = self.push(tracker, source, addr, cursor, false, true) {
+            if let Err(err) = self.push(tracker, source, addr, cursor, None, true) {
                 // Being killed, or without memory. Who waits is not, and may need help later.
                 if err == ENOMEM {
                     self.waits.due.store(AFTER_FAILURE, Relaxed);

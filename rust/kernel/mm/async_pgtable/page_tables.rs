@@ -118,6 +118,7 @@ pub trait Entry {
 ///     type SourceVma<'a> = &'a Parent;
 ///     type Payer = ();
 ///     type Supplies = ();
+///     type Patience = ();
 ///     type Entry = Protection;
 ///
 ///     fn tracker(parent: &Arc<Parent>) -> Option<&Tracker<Self>> {
@@ -151,6 +152,10 @@ pub trait Entry {
 ///     fn kill(_: &[Option<()>], _: Error) {}
 ///     fn count(_: Event, _: usize) {}
 ///     fn pause(_: &Arc<Parent>) {}
+///     fn wait_for_memory() {}
+///     fn has_patience((): &mut ()) -> bool {
+///         false
+///     }
 ///     fn interrupted() -> bool {
 ///         false
 ///     }
@@ -184,10 +189,6 @@ pub trait Entry {
 pub trait PageTables: Sized {
     /// Size of a range in bytes, a power of two.
     const RANGE_SIZE: usize;
-    /// How often those who copy for a child may [`wait_for_memory`](Self::wait_for_memory), in all,
-    /// before it fails.
-    const PATIENCE: usize = 0;
-
     /// A parent. Keeps the object and its tracker, but not the mappings.
     type Source: Clone + Send + Unpin;
     /// A child. Keeps the object, but not the mappings.
@@ -202,6 +203,8 @@ pub trait PageTables: Sized {
     /// What a copy may use up and cannot allocate, as it runs with a spinlock held. At first there
     /// is nothing, and the least is wanted that any copy needs.
     type Supplies: Default;
+    /// How long somebody has waited for memory, in one call. At first he has not.
+    type Patience: Default;
     /// See [`Entry`].
     type Entry: Entry;
 
@@ -268,7 +271,10 @@ pub trait PageTables: Sized {
 
     /// Sleeps for longer, because memory may be on its way that [`prepare`](Self::prepare) did not
     /// get.
-    fn wait_for_memory() {}
+    fn wait_for_memory();
+
+    /// May who lacks memory, maybe for the first time, wait for it? Does not sleep.
+    fn has_patience(patience: &mut Self::Patience) -> bool;
 
     /// Gives way to others between two ranges. Returns whether the task is being killed.
     fn interrupted() -> bool;

@@ -90,8 +90,6 @@ pub struct Session<P: PageTables> {
     #[pin]
     ends: SpinLock<Option<Ends<P>>>,
     pub(super) waits: Waits,
-    /// How often somebody may still wait for memory.
-    patience: Atomic<usize>,
     /// See [`Claim`](super::claim::Claim). Locked one at a time.
     #[pin]
     claims: [SpinLock<()>; LOCKS],
@@ -121,22 +119,10 @@ impl<P: PageTables> Session<P> {
             state: Atomic::new(state),
             ends <- SpinLock::new(ends, ENDS, static_lock_class!()),
             waits: Waits::new(),
-            patience: Atomic::new(P::PATIENCE),
             claims <- pin_init_array_from_fn(|_| {
                 SpinLock::new((), CLAIMS, static_lock_class!())
             }),
         })
-    }
-
-    /// May somebody, who has done so `tries` times for one range, wait for memory once more?
-    pub(super) fn has_patience(&self, tries: usize) -> bool {
-        let left = self.patience.load(Relaxed);
-        if left == 0 || tries >= P::PATIENCE / 5 {
-            return false;
-        }
-        // Two at once may count as one.
-        self.patience.store(left - 1, Relaxed);
-        true
     }
 
     /// Is the range at `addr` still to be copied, as far as the bitmap knows?

@@ -20,19 +20,19 @@ impl<P: PageTables> Session<P> {
     /// Copies the range at `addr`, or finds it settled, or the session ended.
     ///
     /// The caller is on the parent's side and has a locked `source` that covers the range, or not.
-    /// If it `must` be copied, the session fails for want of memory, else that is an error, and
-    /// leaves the range as it is. So it is if `killable` and the task is being killed.
+    /// Without memory he waits for as long as he has `patience`; then the session fails. If he has
+    /// none to begin with, that is an error at once, and leaves the range as it is. So it is if
+    /// `killable` and the task is being killed.
     fn settle(
         &self,
         addr: usize,
         source: Option<(&Tracker<P>, P::SourceVma<'_>)>,
         party: Party,
-        must: bool,
+        mut patience: Option<&mut P::Patience>,
         killable: bool,
     ) -> Result {
         let mut supplies = P::Supplies::default();
         let mut waiting = None;
-        let mut tries = 0;
         loop {
             let Some((parent, payer)) = self.parent() else {
                 return Ok(());
@@ -64,23 +64,32 @@ impl<P: PageTables> Session<P> {
             };
 
             if let Some(Err(err)) = settled {
-                // Who only looks may lack memory for it, and who is being killed is about to free
-                // some. Else nobody can have this range.
-                if err == ENOMEM && !must {
-                    return Err(err);
+                if err == ENOMEM {
+                    // Who only looks may lack memory for it, and who is being killed is about to
+                    // free some.
+                    let Some(patience) = patience.as_deref_mut() else {
+                        return Err(err);
+                    };
+                    if killed {
+                        return Err(EINTR);
+                    }
+                    if self.is_dying() {
+                        drop(claim);
+                        self.abandon();
+                        return Ok(());
+                    }
+                    // What has been freed, by RCU or by a child that has failed, and what is
+                    // charged beforehand for another CPU, comes later. Others wait for who is being
+                    // killed, and may lack what we have got.
+                    if !dying && P::has_patience(patience) {
+                        drop(claim);
+                        supplies = P::Supplies::default();
+                        waiting = None;
+                        P::wait_for_memory();
+                        continue;
+                    }
                 }
-                if err == ENOMEM && killed {
-                    return Err(EINTR);
-                }
-                // What has been freed, by RCU or by a child that has failed, and what is charged
-                // beforehand for another CPU, comes later. Others wait for who is being killed.
-                if err == ENOMEM && !dying && self.has_patience(tries) {
-                    drop(claim);
-                    tries += 1;
-                    waiting = None;
-                    P::wait_for_memory();
-                    continue;
-                }
+                // Nobody can have this range.
                 claim.fail(err);
                 return Ok(());
             }
@@ -132,15 +141,15 @@ impl<P: PageTables> Session<P> {
 
     /// Settles all of `start..end`, on the parent's side. `source` covers it.
     ///
-    /// Fails if `killable` and the task is being killed. For want of memory the session fails if it
-    /// `must` not be this.
+    /// Fails if `killable` and the task is being killed. See [`settle`](Self::settle) for want of
+    /// memory.
     pub(super) fn push(
         &self,
         tracker: &Tracker<P>,
         source: P::SourceVma<'_>,
         start: usize,
         end: usize,
-        must: bool,
+        mut patience: Option<&mut P::Patience>,
         killable: bool,
     ) -> Result {
         let mut cursor = start;
@@ -152,7 +161,8 @@ impl<P: PageTables> Session<P> {
             if P::interrupted() && killable {
                 return Err(EINTR);
             }
-            self.settle(addr, Some((tracker, source)), Party::Push, must, killable)?;
+            let source = Some((tracker, source));
+            self.settle(addr, source, Party::Push, patience.as_deref_mut(), killable)?;
             cursor = addr + P::RANGE_SIZE;
         }
         if self.is_over() {
@@ -177,9 +187,10 @@ impl<P: PageTables> Session<P> {
     /// caller cannot do without, and so `must` have it, the session fails for want of memory; else
     /// this fails. So it does if `killable` and the task is being killed.
     pub fn pull_as(&self, start: usize, end: usize, must: bool, killable: bool) -> Result {
+        let mut patience = must.then(P::Patience::default);
         let mut cursor = start;
         while let Some(addr) = self.next(cursor, end) {
-            self.settle(addr, None, Party::Pull, must, killable)?;
+            self.settle(addr, None, Party::Pull, patience.as_mut(), killable)?;
             cursor = addr + P::RANGE_SIZE;
             if P::interrupted() && killable && cursor < end {
                 return Err(EINTR);
@@ -196,7 +207,9 @@ impl<P: PageTables> Session<P> {
             if P::interrupted() {
                 break;
             }
-            self.settle(addr, None, Party::Copy, true, true)?;
+            // Nobody stands behind it: it may wait for each range.
+            let mut patience = P::Patience::default();
+            self.settle(addr, None, Party::Copy, Some(&mut patience), true)?;
             cursor = addr + P::RANGE_SIZE;
         }
         self.check(0, usize::MAX)
@@ -210,7 +223,8 @@ mod tests {
         fake::{
             addr,
             Fake,
-            Parent, //
+            Parent,
+            PATIENCE, //
         },
         page_tables::Refusal, //
     };
@@ -289,7 +303,7 @@ mod tests {
         Fake::<14>::reset();
         let parent = Parent::<14>::new()?;
         let session = Fake::fork(&parent, 0, &[0, 1])?.ok_or(EINVAL)?;
-        Fake::<14>::fail_allocs(2);
+        Fake::<14>::fail_allocs(usize::MAX);
         assert_eq!(session.copy_all(), Err(EFAULT));
         assert!(Fake::<14>::killed(0));
         assert!(parent.tracker.is_idle());
@@ -305,19 +319,55 @@ mod tests {
         Fake::<37>::reset();
         let parent = Parent::<37>::new()?;
         let session = Fake::fork(&parent, 0, &[0, 1, 2, 3, 4, 5])?.ok_or(EINVAL)?;
-        // Once for each range, but not for ever.
+        // For each who needs some, whatever others have waited.
         for index in 0..5 {
-            Fake::<37>::fail_allocs(1);
+            Fake::<37>::fail_allocs(PATIENCE);
             Fake::push(&parent, index)?;
             assert_eq!(parent.copy_of(0, index), index + 1);
         }
-        assert_eq!(Fake::<37>::waits_for_memory(), 5);
+        assert_eq!(Fake::<37>::waits_for_memory(), 5 * PATIENCE);
         assert!(session.is_good());
-        Fake::<37>::fail_allocs(1);
+        // But not for ever.
+        Fake::<37>::fail_allocs(PATIENCE + 1);
         Fake::push(&parent, 5)?;
-        assert_eq!(Fake::<37>::waits_for_memory(), 5);
+        assert_eq!(Fake::<37>::waits_for_memory(), 6 * PATIENCE);
         assert!(Fake::<37>::killed(0));
         assert!(parent.tracker.is_idle());
+        Ok(())
+    }
+
+    #[test]
+    fn one_call_waits_once() -> Result {
+        Fake::<39>::reset();
+        let parent = Parent::<39>::new()?;
+        for child in 0..3 {
+            Fake::fork(&parent, child, &[0, 1])?.ok_or(EINVAL)?;
+        }
+        Fake::<39>::fail_allocs(usize::MAX);
+        let mut patience = 0;
+        for index in 0..2 {
+            let (start, end) = (addr(index), addr(index + 1));
+            parent
+                .tracker
+                .push_as(&parent, start, end, Some(&mut patience), false)?;
+        }
+        assert_eq!(Fake::<39>::waits_for_memory(), PATIENCE);
+        assert!((0..3).all(Fake::<39>::killed));
+        assert!(parent.tracker.is_idle());
+        Ok(())
+    }
+
+    #[test]
+    fn nobody_waits_for_memory_of_the_dying() -> Result {
+        Fake::<40>::reset();
+        let parent = Parent::<40>::new()?;
+        let session = Fake::fork(&parent, 0, &[0])?.ok_or(EINVAL)?;
+        Fake::<40>::fail_allocs(usize::MAX);
+        Fake::<40>::kill_by_failure(0);
+        Fake::push(&parent, 0)?;
+        assert_eq!(Fake::<40>::waits_for_memory(), 0);
+        assert!(session.is_over() && !Fake::<40>::killed(0));
+        assert_eq!(Fake::<40>::count_of(Event::SessionAbandon), 1);
         Ok(())
     }
 
@@ -343,7 +393,7 @@ mod tests {
         Fake::<26>::fail_allocs(1);
         let push = parent
             .tracker
-            .push_as(&parent, addr(0), addr(1), false, false);
+            .push_as(&parent, addr(0), addr(1), None, false);
         assert_eq!(push, Err(ENOMEM));
         assert!(parent.is_protected(0));
         assert!(!Fake::<26>::killed(0));
@@ -376,7 +426,7 @@ mod tests {
         let session = Fake::fork(&parent, 0, &[0])?.ok_or(EINVAL)?;
         // The last copy of another party needs no table.
         parent.install(0, 0);
-        Fake::<36>::fail_allocs(1);
+        Fake::<36>::fail_allocs(usize::MAX);
         session.copy_all()?;
         assert_eq!(parent.copy_of(0, 0), 1);
         Ok(())

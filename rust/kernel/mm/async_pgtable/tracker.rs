@@ -155,17 +155,19 @@ impl<P: PageTables> Tracker<P> {
         end: usize,
         killable: bool,
     ) -> Result {
-        self.push_as(source, start, end, true, killable)
+        let mut patience = P::Patience::default();
+        self.push_as(source, start, end, Some(&mut patience), killable)
     }
 
-    /// The same on behalf of anybody. Who need not (`must`) go on with the parent fails for want of
-    /// memory for a child.
+    /// The same on behalf of anybody. Who need not go on with the parent has no `patience`, and
+    /// fails for want of memory for a child. Who must waits as long as he has, in all calls with
+    /// it, before children fail.
     pub fn push_as(
         &self,
         source: P::SourceVma<'_>,
         start: usize,
         end: usize,
-        must: bool,
+        mut patience: Option<&mut P::Patience>,
         killable: bool,
     ) -> Result {
         // A search of many ranges does not belong under the lock.
@@ -173,7 +175,8 @@ impl<P: PageTables> Tracker<P> {
         let concerned =
             |session: &Session<P>| !small || session.is_over() || session.overlaps(start, end);
         for (_, session) in self.each(0, concerned) {
-            session.push(self, source, start, end, must, killable)?;
+            let patience = patience.as_deref_mut();
+            session.push(self, source, start, end, patience, killable)?;
         }
         Ok(())
     }
@@ -194,7 +197,7 @@ impl<P: PageTables> Tracker<P> {
             if *full & 1 << slot != 0 {
                 continue;
             }
-            match session.push(self, source, start, end, false, false) {
+            match session.push(self, source, start, end, None, false) {
                 Ok(()) => left = true,
                 Err(_) => *full |= 1 << slot,
             }

@@ -156,8 +156,6 @@ impl Drop for SourceLock {
 
 impl PageTables for Kernel {
     const RANGE_SIZE: usize = bindings::PMD_SIZE;
-    // A second, and 0.2 for a range.
-    const PATIENCE: usize = 200;
 
     type Source = ARef<Mm>;
     type Target = ARef<Mm>;
@@ -165,6 +163,7 @@ impl PageTables for Kernel {
     type SourceVma<'a> = &'a VmaRef;
     type Payer = Payer;
     type Supplies = Supplies;
+    type Patience = bindings::async_pgtable_patience;
     type Entry = Entry;
 
     fn tracker(source: &ARef<Mm>) -> Option<&Tracker<Self>> {
@@ -257,6 +256,11 @@ impl PageTables for Kernel {
     fn wait_for_memory() {
         // SAFETY: As above.
         unsafe { bindings::async_pgtable_wait_for_memory() }
+    }
+
+    fn has_patience(patience: &mut Self::Patience) -> bool {
+        // SAFETY: No requirements.
+        unsafe { bindings::async_pgtable_has_patience(patience) }
     }
 
     fn interrupted() -> bool {

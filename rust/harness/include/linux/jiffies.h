@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Stubbed: include/linux/jiffies.h, asm-generic/param.h */
+#ifndef _LINUX_JIFFIES_H
+#define _LINUX_JIFFIES_H
+
+/* Time goes on when somebody waits for memory. */
+#define HZ	16
+
+extern volatile unsigned long jiffies;
+
+#define time_before(a, b)	((long)((a) - (b)) < 0)
+
+#endif
