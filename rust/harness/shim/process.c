@@ -246,14 +246,14 @@ bool need_resched(void)
 	return chance(4);
 }
 
-volatile unsigned long jiffies;
+unsigned long harness_jiffies;
 
 void usleep_range_state(unsigned long min, unsigned long max, unsigned int state)
 {
 	might_sleep();
 	/* See async_pgtable_wait_for_memory(). */
 	if (min >= 4000) {
-		__atomic_fetch_add(&jiffies, 1, __ATOMIC_RELAXED);
+		__atomic_fetch_add(&harness_jiffies, 1, __ATOMIC_RELAXED);
 		if (!__atomic_load_n(&fails_once, __ATOMIC_RELAXED))
 			__atomic_store_n(&lacking, 20, __ATOMIC_RELAXED);
 	}

@@ -6,7 +6,9 @@
 /* Time goes on when somebody waits for memory. */
 #define HZ	16
 
-extern volatile unsigned long jiffies;
+extern unsigned long harness_jiffies;
+
+#define jiffies	__atomic_load_n(&harness_jiffies, __ATOMIC_RELAXED)
 
 #define time_before(a, b)	((long)((a) - (b)) < 0)
 
