@@ -44,7 +44,8 @@
 //! had at once. If not, it lets the parent run, and tries again. With PREEMPT_RT who locks the mapping
 //! for writing takes the claims, too, so as to lend its priority.
 //!
-//! So the parent waits for one copy that is going on, or for nothing. A child, or who looks at
+//! So the parent waits for one copy that is going on, or for nothing; and for memory that may be on
+//! its way, but not long ([`PageTables::has_patience`]). A child, or who looks at
 //! it, may have to wait until the parent has done what it does to its mapping. If that is what it
 //! mostly does, it copies for them ([`Tracker::help`]), as far as there is memory.
 //!

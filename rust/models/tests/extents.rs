@@ -74,7 +74,8 @@ impl PageTables for Set {
     fn kill(_: &[Option<()>], _: Error) {}
     fn count(_: Event, _: usize) {}
     fn pause(_: &Parent) {}
-    fn wait_for_memory() {}
+    fn give_back((): &mut ()) {}
+    fn wait_for_memory((): &mut ()) {}
     fn has_patience((): &mut ()) -> bool {
         false
     }

@@ -427,13 +427,17 @@ impl<const TEST: usize> PageTables for Fake<TEST> {
         }
     }
 
-    fn wait_for_memory() {
+    fn give_back(supplies: &mut Supplies<TEST>) {
+        *supplies = Supplies::default();
+    }
+
+    fn wait_for_memory(waited: &mut usize) {
         Self::world().waits.fetch_add(1, Relaxed);
+        *waited += 1;
     }
 
     fn has_patience(waited: &mut usize) -> bool {
-        *waited += 1;
-        *waited <= PATIENCE
+        *waited < PATIENCE
     }
 
     fn interrupted() -> bool {

@@ -152,7 +152,8 @@ pub trait Entry {
 ///     fn kill(_: &[Option<()>], _: Error) {}
 ///     fn count(_: Event, _: usize) {}
 ///     fn pause(_: &Arc<Parent>) {}
-///     fn wait_for_memory() {}
+///     fn give_back((): &mut ()) {}
+///     fn wait_for_memory((): &mut ()) {}
 ///     fn has_patience((): &mut ()) -> bool {
 ///         false
 ///     }
@@ -203,7 +204,7 @@ pub trait PageTables: Sized {
     /// What a copy may use up and cannot allocate, as it runs with a spinlock held. At first there
     /// is nothing, and the least is wanted that any copy needs.
     type Supplies: Default;
-    /// How long somebody has waited for memory, in one call. At first he has not.
+    /// How long somebody has waited for memory. At first he has not.
     type Patience: Default;
     /// See [`Entry`].
     type Entry: Entry;
@@ -269,11 +270,15 @@ pub trait PageTables: Sized {
     /// Sleeps for a moment, because somebody on the side of `source` is in the way.
     fn pause(source: &Self::Source);
 
+    /// Gives back what was allocated. What was wanted still is.
+    fn give_back(supplies: &mut Self::Supplies);
+
     /// Sleeps for longer, because memory may be on its way that [`prepare`](Self::prepare) did not
     /// get.
-    fn wait_for_memory();
+    fn wait_for_memory(patience: &mut Self::Patience);
 
-    /// May who lacks memory, maybe for the first time, wait for it? Does not sleep.
+    /// May who lacks memory, maybe for the first time, wait for it? If not, a child fails. Does not
+    /// sleep.
     fn has_patience(patience: &mut Self::Patience) -> bool;
 
     /// Gives way to others between two ranges. Returns whether the task is being killed.

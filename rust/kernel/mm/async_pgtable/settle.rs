@@ -83,9 +83,9 @@ impl<P: PageTables> Session<P> {
                     // killed, and may lack what we have got.
                     if !dying && P::has_patience(patience) {
                         drop(claim);
-                        supplies = P::Supplies::default();
+                        P::give_back(&mut supplies);
                         waiting = None;
-                        P::wait_for_memory();
+                        P::wait_for_memory(patience);
                         continue;
                     }
                 }

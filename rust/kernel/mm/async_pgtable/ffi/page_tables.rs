@@ -253,9 +253,14 @@ impl PageTables for Kernel {
         unsafe { bindings::async_pgtable_pause() }
     }
 
-    fn wait_for_memory() {
+    fn give_back(supplies: &mut Supplies) {
+        // SAFETY: By the type invariant, which it keeps.
+        unsafe { bindings::async_pgtable_supplies_free(&mut supplies.0) };
+    }
+
+    fn wait_for_memory(patience: &mut Self::Patience) {
         // SAFETY: As above.
-        unsafe { bindings::async_pgtable_wait_for_memory() }
+        unsafe { bindings::async_pgtable_wait_for_memory(patience) }
     }
 
     fn has_patience(patience: &mut Self::Patience) -> bool {

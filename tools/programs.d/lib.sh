@@ -1,0 +1,51 @@
+# shellcheck shell=bash
+# For the programs of this directory, which run in a guest, with default and async
+# forks in turn: "$dir/default" CMD and "$dir/async" CMD.
+set -u -o pipefail
+TMPDIR=${TMPDIR:-/tmp}
+dir=$(mktemp -d)
+cd "$dir" || exit 1
+bad=0
+
+# The counter of /proc/vmstat.
+counter() { awk -v name="async_pgtable_$1" '$1 == name { print $2 }' /proc/vmstat; }
+
+printf '#!/bin/sh\nexec "$@"\n' >"$dir/default"
+printf '#!/bin/sh\nexec '\''%s'\'' run -- "$@"\n' "$BUILD/asyncfork" >"$dir/async"
+chmod +x "$dir/default" "$dir/async"
+
+# The first asynchronous fork of a boot patches code.
+"$BUILD/asyncfork" probe >/dev/null || exit 1
+
+begin() { sessions=$(counter session_start) failures=$(counter session_fail); }
+
+# forks WAY WHAT MIN MAX SAID [RIGHT]: since begin, so many forks of the async way were to
+# be asynchronous (MAX "-": any number); RIGHT is "ok", or what is wrong.
+forks() {
+	local way=$1 what=$2 min=$3 max=$4 said=$5 right=${6:-ok} word=ok
+	sessions=$(($(counter session_start) - sessions))
+	failures=$(($(counter session_fail) - failures))
+	if [ "$way" = default ]; then
+		[ "$sessions" = 0 ] || word=FAIL
+	elif [ "$sessions" -lt "$min" ] || { [ "$max" != - ] && [ "$sessions" -gt "$max" ]; }; then
+		word=FAIL
+	fi
+	if [ "$failures" != 0 ] || [ "$right" != ok ]; then
+		word=FAIL
+	fi
+	[ "$word" = ok ] || bad=1
+	printf '%-4s %-34s %-7s  %4d asynchronous, %d failed  %s%s\n' "$word" "$what" "$way" \
+		"$sessions" "$failures" "$said" "$([ "$right" = ok ] || echo "; $right")"
+}
+
+# until_true SECONDS COMMAND...
+until_true() {
+	local limit=$((SECONDS + $1))
+	shift
+	until "$@" >/dev/null 2>&1; do
+		[ "$SECONDS" -lt "$limit" ] || return 1
+		sleep 0.2
+	done
+}
+
+trap 'rm -rf "$dir"' EXIT

@@ -1,0 +1,75 @@
+# shellcheck shell=bash
+# Redis: BGSAVE, BGREWRITEAOF, and a full sync to a replica over the socket
+# needs: redis-server redis-server
+# needs: redis-cli redis-tools
+# memory: 2G
+# shellcheck source=lib.sh
+. "$(dirname "$0")/lib.sh"
+# For Valkey, which has the same commands.
+server=${server:-redis-server} cli=redis-cli keys=${keys:-1500000}
+
+ask() { "$cli" -p "$@"; }
+info() { ask "$1" info | tr -d '\r' | sed -n "s/^$2://p"; }
+is_up() { [ "$(ask "$1" ping)" = PONG ]; }
+idle() {
+	[ "$(info "$1" rdb_bgsave_in_progress)$(info "$1" aof_rewrite_in_progress)$(info "$1" aof_rewrite_scheduled)" = 000 ]
+}
+in_sync() { [ "$(info "$1" master_link_status)" = up ]; }
+
+# The data of the server, as a digest.
+digest() { ask "$1" debug digest; }
+
+# Restart from what was saved: is that the data?
+reload() {
+	local before after
+	before=$(digest 7001)
+	ask 7001 shutdown nosave 2>/dev/null
+	until_true 60 eval '! pgrep -f "7001$" >/dev/null' || true
+	"$server" --port 7001 --save '' --dir "$dir" --enable-debug-command yes \
+		--daemonize yes --logfile "$dir/log" >/dev/null
+	until_true 120 is_up 7001
+	until_true 120 eval '[ "$(info 7001 loading)" = 0 ]'
+	after=$(digest 7001)
+	[ "$before" = "$after" ] && echo ok || echo "what was saved differs"
+}
+
+run() {
+	local start
+	rm -rf "$dir"/dump.rdb "$dir"/appendonlydir
+	start=("$dir/$way" "$server" --port 7001 --save '' --dir "$dir" --enable-debug-command yes
+		--daemonize yes --logfile "$dir/log")
+	"${start[@]}" --appendonly no >/dev/null
+	until_true 60 is_up 7001 || { forks "$way" "$server" 0 0 "" "does not start"; return; }
+	ask 7001 debug populate "$keys" key 100 >/dev/null
+
+	begin
+	ask 7001 bgsave >/dev/null
+	until_true 300 idle 7001
+	forks "$way" "BGSAVE" 1 1 "the fork took $(info 7001 latest_fork_usec) us" \
+		"$([ "$(info 7001 rdb_last_bgsave_status)" = ok ] && echo ok || echo "BGSAVE failed")"
+
+	begin
+	ask 7001 bgrewriteaof >/dev/null
+	until_true 300 idle 7001
+	forks "$way" "BGREWRITEAOF" 1 1 "the fork took $(info 7001 latest_fork_usec) us" \
+		"$(info 7001 aof_last_bgrewrite_status)"
+
+	begin
+	"$server" --port 7002 --save '' --dir "$dir" --dbfilename replica.rdb --enable-debug-command yes \
+		--replicaof 127.0.0.1 7001 --daemonize yes --logfile "$dir/log2" >/dev/null
+	ask 7001 config set repl-diskless-sync-delay 0 >/dev/null
+	until_true 300 in_sync 7002
+	forks "$way" "full sync, diskless" 1 1 "the fork took $(info 7001 latest_fork_usec) us" \
+		"$([ "$(digest 7001)" = "$(digest 7002)" ] && echo ok || echo "the replica differs")"
+	ask 7002 shutdown nosave 2>/dev/null
+
+	begin
+	forks "$way" "restart from the snapshot" 0 0 "" "$(reload)"
+	ask 7001 shutdown nosave 2>/dev/null
+	until_true 60 eval '! is_up 7001'
+}
+
+for way in default async; do
+	run
+done
+exit "$bad"

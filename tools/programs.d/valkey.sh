@@ -1,0 +1,6 @@
+# shellcheck shell=bash
+# Valkey 9.1 with two threads for its clients: the same as Redis
+# needs: redis-cli redis-tools
+# memory: 2G
+server=$BUILD/valkey-server
+. "$(dirname "$0")/redis.sh"
