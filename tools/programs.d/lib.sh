@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # For the programs of this directory, which run in a guest, with default and async
-# forks in turn: "$dir/default" CMD and "$dir/async" CMD.
+# forks in turn: "$dir/default" CMD and "$dir/async" CMD. bad is theirs to end with.
+# shellcheck disable=SC2034
 set -u -o pipefail
 TMPDIR=${TMPDIR:-/tmp}
 dir=$(mktemp -d)

@@ -10,11 +10,20 @@ server=${server:-redis-server} cli=redis-cli keys=${keys:-1500000}
 
 ask() { "$cli" -p "$@"; }
 info() { ask "$1" info | tr -d '\r' | sed -n "s/^$2://p"; }
+# By until_true.
+# shellcheck disable=SC2317
 is_up() { [ "$(ask "$1" ping)" = PONG ]; }
+# shellcheck disable=SC2317
 idle() {
 	[ "$(info "$1" rdb_bgsave_in_progress)$(info "$1" aof_rewrite_in_progress)$(info "$1" aof_rewrite_scheduled)" = 000 ]
 }
+# shellcheck disable=SC2317
 in_sync() { [ "$(info "$1" master_link_status)" = up ]; }
+
+# shellcheck disable=SC2317
+is_loaded() { [ "$(info 7001 loading)" = 0 ]; }
+# shellcheck disable=SC2317
+is_down() { ! is_up 7001; }
 
 # The data of the server, as a digest.
 digest() { ask "$1" debug digest; }
@@ -24,11 +33,11 @@ reload() {
 	local before after
 	before=$(digest 7001)
 	ask 7001 shutdown nosave 2>/dev/null
-	until_true 60 eval '! pgrep -f "7001$" >/dev/null' || true
+	until_true 60 is_down
 	"$server" --port 7001 --save '' --dir "$dir" --enable-debug-command yes \
 		--daemonize yes --logfile "$dir/log" >/dev/null
 	until_true 120 is_up 7001
-	until_true 120 eval '[ "$(info 7001 loading)" = 0 ]'
+	until_true 120 is_loaded
 	after=$(digest 7001)
 	[ "$before" = "$after" ] && echo ok || echo "what was saved differs"
 }
@@ -66,7 +75,7 @@ run() {
 	begin
 	forks "$way" "restart from the snapshot" 0 0 "" "$(reload)"
 	ask 7001 shutdown nosave 2>/dev/null
-	until_true 60 eval '! is_up 7001'
+	until_true 60 is_down
 }
 
 for way in default async; do
