@@ -82,6 +82,9 @@ install: ## the command, its man pages and completions to DESTDIR/PREFIX
 parity: ## other people's tests with every fork async and with none, compared (hours)
 	@tools/parity
 
+programs: ## unmodified programs (Redis, PostgreSQL, Python, ...) with default and async forks in a guest (PROGRAM=)
+	@tools/programs $(PROGRAM)
+
 soak: ## torture and failure injection for hours; tools/soak has the parameters
 	@tools/soak
 
@@ -121,4 +124,4 @@ clean: ## remove kernels, logs and host builds; keeps BUILD/linux
 clean-tree: ## remove BUILD/linux, unless it holds work that is not in patches/
 	@tools/clean --tree
 
-.PHONY: help deps demo test check check-hooks check-planted check-models check-litmus check-rust check-harness fuzz coverage kernel vm selftests lib install-lib install parity soak bench plots cost hooks-doc fetch apply sync export check-sync check-series check-each clean clean-tree
+.PHONY: help deps demo test check check-hooks check-planted check-models check-litmus check-rust check-harness fuzz coverage kernel vm selftests lib install-lib install parity programs soak bench plots cost hooks-doc fetch apply sync export check-sync check-series check-each clean clean-tree

@@ -8,21 +8,25 @@ bin=$(printf '%s\n' /usr/lib/postgresql/*/bin | sort -V | tail -n1)
 chmod 755 "$dir"
 as() { setpriv --reuid=postgres --regid=postgres --clear-groups env HOME="$dir" PGHOST="$dir" "$@"; }
 
+# It takes minutes in an emulator, and no fork of it is measured.
+mkdir data
+chown postgres data "$dir"
+as "$bin/initdb" -D data -A trust --no-sync >log 2>&1 || { tail -n1 log; exit 1; }
+
 run() {
-	local tps said
-	rm -rf data
-	mkdir data
-	chown postgres data "$dir"
-	as "$bin/initdb" -D data -A trust >log 2>&1 || { begin; forks "$way" initdb 0 0 "" "$(tail -n1 log)"; return; }
-	as "$dir/$way" "$bin/pg_ctl" -D data -w -l "$dir/server.log" \
-		-o "-c listen_addresses='' -k $dir -c shared_buffers=256MB -c fsync=off" start >log 2>&1 ||
-		{ begin; forks "$way" "start" 0 0 "" "$(tail -n1 log)"; return; }
-	as createdb bench
-	as "$bin/pgbench" -i -s 5 -q bench >log 2>&1
+	local tps right
+	as "$dir/$way" "$bin/pg_ctl" -D data -w -t 300 -l "$dir/server.log" \
+		-o "-c listen_addresses='' -k $dir -c shared_buffers=256MB -c fsync=off" start >log 2>&1 || {
+		begin
+		forks "$way" "start" 0 0 "" "$(tail -n1 log)"
+		return
+	}
 	begin
-	tps=$(as "$bin/pgbench" -n -S -C -t 200 bench 2>log | sed -n 's/^tps = \([0-9.]*\).*/\1/p')
-	said="$tps connections and transactions a second"
-	forks "$way" "pgbench -S -C" 200 - "$said" "$([ -n "$tps" ] && echo ok || tail -n1 log)"
+	tps=$(as "$bin/pgbench" -n -C -t 200 -f - postgres <<<'SELECT 1' 2>log |
+		sed -n 's/^tps = \([0-9.]*\).*/\1/p')
+	right=ok
+	[ -n "$tps" ] || right=$(tail -n1 log)
+	forks "$way" "pgbench -C" 200 - "$tps connections and queries a second" "$right"
 	as "$bin/pg_ctl" -D data -m fast stop >/dev/null
 }
 

@@ -5,13 +5,13 @@
  */
 #include <harness.h>
 #include <linux/delay.h>
-#include <linux/jiffies.h>
 #include <linux/ksm.h>
 #include <linux/memcontrol.h>
 #include <linux/mmap_lock.h>
 #include <linux/sched/signal.h>
 #include <linux/sysctl.h>
 #include <linux/task_work.h>
+#include <linux/timekeeping.h>
 #include <linux/tracepoint.h>
 
 #include "async_pgtable.h"
@@ -246,14 +246,19 @@ bool need_resched(void)
 	return chance(4);
 }
 
-unsigned long harness_jiffies;
+static u64 now;
+
+u64 ktime_get_ns(void)
+{
+	return __atomic_load_n(&now, __ATOMIC_RELAXED);
+}
 
 void usleep_range_state(unsigned long min, unsigned long max, unsigned int state)
 {
 	might_sleep();
 	/* See async_pgtable_wait_for_memory(). */
 	if (min >= 4000) {
-		__atomic_fetch_add(&harness_jiffies, 1, __ATOMIC_RELAXED);
+		__atomic_fetch_add(&now, 60000000, __ATOMIC_RELAXED);
 		if (!__atomic_load_n(&fails_once, __ATOMIC_RELAXED))
 			__atomic_store_n(&lacking, 20, __ATOMIC_RELAXED);
 	}

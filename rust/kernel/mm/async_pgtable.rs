@@ -45,7 +45,7 @@
 //! for writing takes the claims, too, so as to lend its priority.
 //!
 //! So the parent waits for one copy that is going on, or for nothing; and for memory that may be on
-//! its way, but not long ([`PageTables::has_patience`]). A child, or who looks at
+//! its way, but not long ([`Patience`]). A child, or who looks at
 //! it, may have to wait until the parent has done what it does to its mapping. If that is what it
 //! mostly does, it copies for them ([`Tracker::help`]), as far as there is memory.
 //!
@@ -105,10 +105,12 @@ mod claim;
 mod extent;
 mod ffi;
 mod help;
+mod patience;
 mod settle;
 
 pub use builder::Builder;
 pub use page_tables::PageTables;
+pub use patience::Patience;
 pub use range_bitmap::RangeBitmap;
 pub use session::Session;
 pub use tracker::Tracker;

@@ -749,7 +749,6 @@ impl PageTables for Machine {
     type SourceVma<'a> = &'a Arc<Parent>;
     type Payer = Arc<Payer>;
     type Supplies = Supplies;
-    type Patience = ();
     type Entry = Entry;
 
     fn tracker(source: &Arc<Parent>) -> Option<&Tracker<Self>> {
@@ -833,10 +832,14 @@ impl PageTables for Machine {
         *supplies = Supplies::default();
     }
 
-    fn wait_for_memory((): &mut ()) {}
+    fn wait_for_memory() {
+        might_sleep();
+    }
 
-    fn has_patience((): &mut ()) -> bool {
-        false
+    /// Who lacks memory does not wait for it here: a second is over at once.
+    fn now() -> u64 {
+        std::thread_local!(static NOW: std::cell::Cell<u64> = const { std::cell::Cell::new(0) });
+        NOW.with(|now| now.replace(now.get() + 1_000_000_000))
     }
 
     fn pause(source: &Arc<Parent>) {

@@ -38,7 +38,6 @@ impl PageTables for Set {
     type SourceVma<'a> = &'a Parent;
     type Payer = ();
     type Supplies = ();
-    type Patience = ();
     type Entry = Entry;
 
     fn tracker(parent: &Parent) -> Option<&Tracker<Self>> {
@@ -75,9 +74,9 @@ impl PageTables for Set {
     fn count(_: Event, _: usize) {}
     fn pause(_: &Parent) {}
     fn give_back((): &mut ()) {}
-    fn wait_for_memory((): &mut ()) {}
-    fn has_patience((): &mut ()) -> bool {
-        false
+    fn wait_for_memory() {}
+    fn now() -> u64 {
+        0
     }
 
     fn interrupted() -> bool {

@@ -21,6 +21,7 @@ use super::{
         PageTables,
         Party, //
     },
+    patience::SECOND,
     Builder,
     Session,
     Tracker, //
@@ -30,11 +31,11 @@ use super::{
 pub const RANGES: usize = 40;
 /// Number of children a parent can have.
 pub const CHILDREN: usize = 3;
-/// How often somebody waits for memory.
-pub const PATIENCE: usize = 3;
+/// How often somebody waits for memory in a second.
+pub const PATIENCE: usize = 4;
 
 const SIZE: usize = 0x1000;
-const TESTS: usize = 41;
+const TESTS: usize = 43;
 const EVENTS: usize = 15;
 
 /// Where range `index` begins. The first one is not at zero.
@@ -64,6 +65,10 @@ struct World {
     pending: [Atomic<usize>; CHILDREN],
     /// How often somebody waited for memory.
     waits: Atomic<usize>,
+    /// The time, and what an allocation that fails takes, and a copy, in nanoseconds.
+    now: Atomic<usize>,
+    failure_takes: Atomic<usize>,
+    copy_takes: Atomic<usize>,
     /// Empty page tables.
     tables: Atomic<usize>,
     /// How often each event was counted.
@@ -83,6 +88,9 @@ impl World {
             kills: Atomic::new(0),
             pending: [const { Atomic::new(0) }; CHILDREN],
             waits: Atomic::new(0),
+            now: Atomic::new(0),
+            failure_takes: Atomic::new(0),
+            copy_takes: Atomic::new(0),
             tables: Atomic::new(0),
             events: [const { Atomic::new(0) }; EVENTS],
         }
@@ -137,6 +145,9 @@ impl<const TEST: usize> Fake<TEST> {
             pending.store(0, Relaxed);
         }
         world.waits.store(0, Relaxed);
+        world.now.store(0, Relaxed);
+        world.failure_takes.store(0, Relaxed);
+        world.copy_takes.store(0, Relaxed);
         world.tables.store(0, Relaxed);
         for event in &world.events {
             event.store(0, Relaxed);
@@ -183,6 +194,19 @@ impl<const TEST: usize> Fake<TEST> {
     /// How often somebody waited for memory.
     pub fn waits_for_memory() -> usize {
         Self::world().waits.load(Relaxed)
+    }
+
+    /// Time passes.
+    fn pass(nanoseconds: u64) {
+        let now = &Self::world().now;
+        now.store(now.load(Relaxed) + nanoseconds as usize, Relaxed);
+    }
+
+    /// What takes how many of the waits of a second: an allocation that fails, and a copy.
+    pub fn take(failure: usize, copy: usize) {
+        let wait = SECOND as usize / PATIENCE;
+        Self::world().failure_takes.store(failure * wait, Relaxed);
+        Self::world().copy_takes.store(copy * wait, Relaxed);
     }
 
     /// How often somebody looked for children to kill.
@@ -331,7 +355,6 @@ impl<const TEST: usize> PageTables for Fake<TEST> {
     type SourceVma<'a> = &'a Arc<Parent<TEST>>;
     type Payer = ();
     type Supplies = Supplies<TEST>;
-    type Patience = usize;
     type Entry = Entry<TEST>;
 
     fn tracker(source: &Arc<Parent<TEST>>) -> Option<&Tracker<Self>> {
@@ -345,6 +368,7 @@ impl<const TEST: usize> PageTables for Fake<TEST> {
             return;
         }
         if take(&world.alloc_failures) {
+            Self::pass(world.failure_takes.load(Relaxed) as u64);
             if world.interrupts.load(Relaxed) != 0 {
                 Self::interrupt(true);
             }
@@ -378,6 +402,7 @@ impl<const TEST: usize> PageTables for Fake<TEST> {
             supplies.table = false;
             Self::world().tables.fetch_sub(1, Relaxed);
         }
+        Self::pass(Self::world().copy_takes.load(Relaxed) as u64);
         // Added to what is there, so that a second copy is noticed.
         source.copies[target][index].fetch_add(source.values[index].load(Relaxed), Relaxed);
         Ok(true)
@@ -428,16 +453,19 @@ impl<const TEST: usize> PageTables for Fake<TEST> {
     }
 
     fn give_back(supplies: &mut Supplies<TEST>) {
-        *supplies = Supplies::default();
+        if supplies.table {
+            supplies.table = false;
+            Self::world().tables.fetch_sub(1, Relaxed);
+        }
     }
 
-    fn wait_for_memory(waited: &mut usize) {
+    fn wait_for_memory() {
         Self::world().waits.fetch_add(1, Relaxed);
-        *waited += 1;
+        Self::pass(SECOND / PATIENCE as u64);
     }
 
-    fn has_patience(waited: &mut usize) -> bool {
-        *waited < PATIENCE
+    fn now() -> u64 {
+        Self::world().now.load(Relaxed) as u64
     }
 
     fn interrupted() -> bool {

@@ -44,6 +44,7 @@ use super::{
     builder::bookkeeping,
     page_tables::Refusal,
     Builder,
+    Patience,
     Session,
     Tracker, //
 };
@@ -300,6 +301,12 @@ unsafe extern "C" fn async_pgtable_session_put(this: *mut c_void) {
     drop(unsafe { Arc::<Session<Kernel>>::from_raw(this.cast()) });
 }
 
+const _: () = {
+    type ForC = bindings::async_pgtable_patience;
+    assert!(size_of::<Patience>() == size_of::<ForC>());
+    assert!(align_of::<Patience>() == align_of::<ForC>());
+};
+
 /// Settles what overlaps `start..end` in every session of a parent.
 ///
 /// Called by the hooks on a parent's mapping. See [`Tracker::push_as`] for `patience`, which is
@@ -307,8 +314,9 @@ unsafe extern "C" fn async_pgtable_session_put(this: *mut c_void) {
 ///
 /// # Safety
 ///
-/// As for [`tracker`]. `patience` is null or valid and the caller's alone. `source` is a mapping of the same mm that covers `start..end` as far as
-/// that is pending, and is locked, or detached by a `munmap()` that is past failing.
+/// As for [`tracker`]. `source` is a mapping of the same mm that covers `start..end` as far as
+/// that is pending, and is locked, or detached by a `munmap()` that is past failing. `patience` is
+/// null, or valid and the caller's alone, and was zero at first.
 #[export]
 unsafe extern "C" fn async_pgtable_tracker_push(
     this: *mut c_void,
@@ -320,8 +328,8 @@ unsafe extern "C" fn async_pgtable_tracker_push(
 ) -> c_int {
     // SAFETY: By the contract of this function.
     let (this, source) = unsafe { (tracker(this), VmaRef::from_raw(source)) };
-    // SAFETY: By the contract of this function.
-    let patience = unsafe { patience.as_mut() };
+    // SAFETY: By the contract of this function; zero is a valid `Patience`.
+    let patience = unsafe { patience.cast::<Patience>().as_mut() };
     match this.push_as(source, start, end, patience, killable) {
         Ok(()) => 0,
         Err(err) => err.to_errno(),

@@ -118,7 +118,6 @@ pub trait Entry {
 ///     type SourceVma<'a> = &'a Parent;
 ///     type Payer = ();
 ///     type Supplies = ();
-///     type Patience = ();
 ///     type Entry = Protection;
 ///
 ///     fn tracker(parent: &Arc<Parent>) -> Option<&Tracker<Self>> {
@@ -153,9 +152,9 @@ pub trait Entry {
 ///     fn count(_: Event, _: usize) {}
 ///     fn pause(_: &Arc<Parent>) {}
 ///     fn give_back((): &mut ()) {}
-///     fn wait_for_memory((): &mut ()) {}
-///     fn has_patience((): &mut ()) -> bool {
-///         false
+///     fn wait_for_memory() {}
+///     fn now() -> u64 {
+///         0
 ///     }
 ///     fn interrupted() -> bool {
 ///         false
@@ -204,8 +203,6 @@ pub trait PageTables: Sized {
     /// What a copy may use up and cannot allocate, as it runs with a spinlock held. At first there
     /// is nothing, and the least is wanted that any copy needs.
     type Supplies: Default;
-    /// How long somebody has waited for memory. At first he has not.
-    type Patience: Default;
     /// See [`Entry`].
     type Entry: Entry;
 
@@ -274,12 +271,11 @@ pub trait PageTables: Sized {
     fn give_back(supplies: &mut Self::Supplies);
 
     /// Sleeps for longer, because memory may be on its way that [`prepare`](Self::prepare) did not
-    /// get.
-    fn wait_for_memory(patience: &mut Self::Patience);
+    /// get. See [`Patience`](super::Patience).
+    fn wait_for_memory();
 
-    /// May who lacks memory, maybe for the first time, wait for it? If not, a child fails. Does not
-    /// sleep.
-    fn has_patience(patience: &mut Self::Patience) -> bool;
+    /// The time in nanoseconds since any moment. Does not go back, and does not sleep.
+    fn now() -> u64;
 
     /// Gives way to others between two ranges. Returns whether the task is being killed.
     fn interrupted() -> bool;

@@ -12,6 +12,7 @@ use super::{
         Party, //
     },
     session::Settled,
+    Patience,
     Session,
     Tracker, //
 };
@@ -20,7 +21,7 @@ impl<P: PageTables> Session<P> {
     /// Copies the range at `addr`, or finds it settled, or the session ended.
     ///
     /// The caller is on the parent's side and has a locked `source` that covers the range, or not.
-    /// Without memory he waits for as long as he has `patience`; then the session fails. If he has
+    /// Without memory he waits for as long as he has [`Patience`]; then the session fails. If he has
     /// none to begin with, that is an error at once, and leaves the range as it is. So it is if
     /// `killable` and the task is being killed.
     fn settle(
@@ -28,7 +29,7 @@ impl<P: PageTables> Session<P> {
         addr: usize,
         source: Option<(&Tracker<P>, P::SourceVma<'_>)>,
         party: Party,
-        mut patience: Option<&mut P::Patience>,
+        mut patience: Option<&mut Patience>,
         killable: bool,
     ) -> Result {
         let mut supplies = P::Supplies::default();
@@ -37,6 +38,9 @@ impl<P: PageTables> Session<P> {
             let Some((parent, payer)) = self.parent() else {
                 return Ok(());
             };
+            if let Some(patience) = &mut patience {
+                patience.tries::<P>();
+            }
             P::prepare(&payer, &mut supplies);
             // Asked before the claim: this may give way to others.
             let dying = P::interrupted();
@@ -81,11 +85,11 @@ impl<P: PageTables> Session<P> {
                     // What has been freed, by RCU or by a child that has failed, and what is
                     // charged beforehand for another CPU, comes later. Others wait for who is being
                     // killed, and may lack what we have got.
-                    if !dying && P::has_patience(patience) {
+                    if !dying && patience.lacks::<P>() {
                         drop(claim);
                         P::give_back(&mut supplies);
                         waiting = None;
-                        P::wait_for_memory(patience);
+                        P::wait_for_memory();
                         continue;
                     }
                 }
@@ -99,6 +103,9 @@ impl<P: PageTables> Session<P> {
 
             match settled {
                 Some(Ok(Some(settled))) => {
+                    if let Some(patience) = patience {
+                        patience.succeeds::<P>();
+                    }
                     if settled != Settled::TooLate {
                         P::count(Event::RangeSettle(party), 1);
                     }
@@ -149,7 +156,7 @@ impl<P: PageTables> Session<P> {
         source: P::SourceVma<'_>,
         start: usize,
         end: usize,
-        mut patience: Option<&mut P::Patience>,
+        mut patience: Option<&mut Patience>,
         killable: bool,
     ) -> Result {
         let mut cursor = start;
@@ -187,7 +194,7 @@ impl<P: PageTables> Session<P> {
     /// caller cannot do without, and so `must` have it, the session fails for want of memory; else
     /// this fails. So it does if `killable` and the task is being killed.
     pub fn pull_as(&self, start: usize, end: usize, must: bool, killable: bool) -> Result {
-        let mut patience = must.then(P::Patience::default);
+        let mut patience = must.then(Patience::default);
         let mut cursor = start;
         while let Some(addr) = self.next(cursor, end) {
             self.settle(addr, None, Party::Pull, patience.as_mut(), killable)?;
@@ -208,7 +215,7 @@ impl<P: PageTables> Session<P> {
                 break;
             }
             // Nobody stands behind it: it may wait for each range.
-            let mut patience = P::Patience::default();
+            let mut patience = Patience::default();
             self.settle(addr, None, Party::Copy, Some(&mut patience), true)?;
             cursor = addr + P::RANGE_SIZE;
         }
@@ -344,16 +351,60 @@ mod tests {
             Fake::fork(&parent, child, &[0, 1])?.ok_or(EINVAL)?;
         }
         Fake::<39>::fail_allocs(usize::MAX);
-        let mut patience = 0;
+        let mut patience = Patience::default();
         for index in 0..2 {
             let (start, end) = (addr(index), addr(index + 1));
             parent
                 .tracker
                 .push_as(&parent, start, end, Some(&mut patience), false)?;
         }
-        assert_eq!(Fake::<39>::waits_for_memory(), PATIENCE);
+        // For each child half as often as for the one before.
+        let waits = PATIENCE + PATIENCE / 2 + PATIENCE / 4;
+        assert_eq!(Fake::<39>::waits_for_memory(), waits);
         assert!((0..3).all(Fake::<39>::killed));
         assert!(parent.tracker.is_idle());
+        Ok(())
+    }
+
+    #[test]
+    fn a_try_in_vain_is_no_work() -> Result {
+        Fake::<41>::reset();
+        let parent = Parent::<41>::new()?;
+        Fake::fork(&parent, 0, &[0])?.ok_or(EINVAL)?;
+        Fake::<41>::fail_allocs(usize::MAX);
+        Fake::<41>::take(1, 0);
+        Fake::push(&parent, 0)?;
+        // Half of the time goes by in trying.
+        assert_eq!(Fake::<41>::waits_for_memory(), PATIENCE / 2);
+        assert!(Fake::<41>::killed(0));
+        Ok(())
+    }
+
+    #[test]
+    fn goes_on_while_there_is_progress() -> Result {
+        Fake::<42>::reset();
+        let parent = Parent::<42>::new()?;
+        let all: [usize; 40] = core::array::from_fn(|index| index);
+        let session = Fake::fork(&parent, 0, &all)?.ok_or(EINVAL)?;
+        Fake::<42>::take(0, 1);
+        let mut patience = Patience::default();
+        let mut push = |index| {
+            let (start, end) = (addr(index), addr(index + 1));
+            let patience = Some(&mut patience);
+            parent.tracker.push_as(&parent, start, end, patience, false)
+        };
+        // Waits as often as it copies: more than a second in all.
+        for index in 0..38 {
+            Fake::<42>::fail_allocs(1);
+            push(index)?;
+        }
+        assert_eq!(Fake::<42>::waits_for_memory(), 38);
+        assert!(session.is_good());
+        // What it has worked does not make it stand still for longer.
+        Fake::<42>::fail_allocs(usize::MAX);
+        push(38)?;
+        assert_eq!(Fake::<42>::waits_for_memory(), 38 + PATIENCE);
+        assert!(Fake::<42>::killed(0));
         Ok(())
     }
 

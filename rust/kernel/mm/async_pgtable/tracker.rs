@@ -22,6 +22,7 @@ use super::{
         Entry,
         PageTables, //
     },
+    Patience,
     Session, //
 };
 
@@ -155,19 +156,19 @@ impl<P: PageTables> Tracker<P> {
         end: usize,
         killable: bool,
     ) -> Result {
-        let mut patience = P::Patience::default();
+        let mut patience = Patience::default();
         self.push_as(source, start, end, Some(&mut patience), killable)
     }
 
     /// The same on behalf of anybody. Who need not go on with the parent has no `patience`, and
-    /// fails for want of memory for a child. Who must waits as long as he has, in all calls with
-    /// it, before children fail.
+    /// fails for want of memory for a child. Who must waits as long as he has, in all calls with the
+    /// same, before he gives a child up.
     pub fn push_as(
         &self,
         source: P::SourceVma<'_>,
         start: usize,
         end: usize,
-        mut patience: Option<&mut P::Patience>,
+        mut patience: Option<&mut Patience>,
         killable: bool,
     ) -> Result {
         // A search of many ranges does not belong under the lock.

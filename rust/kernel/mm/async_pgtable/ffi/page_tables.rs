@@ -163,7 +163,6 @@ impl PageTables for Kernel {
     type SourceVma<'a> = &'a VmaRef;
     type Payer = Payer;
     type Supplies = Supplies;
-    type Patience = bindings::async_pgtable_patience;
     type Entry = Entry;
 
     fn tracker(source: &ARef<Mm>) -> Option<&Tracker<Self>> {
@@ -258,14 +257,14 @@ impl PageTables for Kernel {
         unsafe { bindings::async_pgtable_supplies_free(&mut supplies.0) };
     }
 
-    fn wait_for_memory(patience: &mut Self::Patience) {
+    fn wait_for_memory() {
         // SAFETY: As above.
-        unsafe { bindings::async_pgtable_wait_for_memory(patience) }
+        unsafe { bindings::async_pgtable_wait_for_memory() }
     }
 
-    fn has_patience(patience: &mut Self::Patience) -> bool {
+    fn now() -> u64 {
         // SAFETY: No requirements.
-        unsafe { bindings::async_pgtable_has_patience(patience) }
+        unsafe { bindings::async_pgtable_now() }
     }
 
     fn interrupted() -> bool {
