@@ -207,6 +207,8 @@ impl Payer {
 /// What a copy uses up.
 #[derive(Default)]
 pub struct Supplies {
+    /// Nothing comes, the next time.
+    starved: bool,
     payer: Option<Arc<Payer>>,
     wants_page: bool,
     page_tried: bool,
@@ -742,6 +744,7 @@ unsafe impl Sync for TargetVma {}
 
 impl PageTables for Machine {
     const RANGE_SIZE: usize = SIZE;
+    const TRIES: u64 = 1;
 
     type Source = Arc<Parent>;
     type Target = Arc<Child>;
@@ -759,11 +762,14 @@ impl PageTables for Machine {
         might_sleep();
         payer.step();
         supplies.payer = Some(payer.clone());
+        // What somebody has waited for has not come.
+        let alloc = |starved: bool| !starved && payer.alloc();
+        let starved = mem::take(&mut supplies.starved);
         if supplies.wants_page {
-            supplies.page = supplies.page || payer.alloc();
+            supplies.page = supplies.page || alloc(starved);
             supplies.page_tried = true;
         } else {
-            supplies.table = supplies.table || payer.alloc();
+            supplies.table = supplies.table || alloc(starved);
         }
     }
 
@@ -829,14 +835,17 @@ impl PageTables for Machine {
     fn count(_: Event, _: usize) {}
 
     fn give_back(supplies: &mut Supplies) {
+        let wants_page = supplies.wants_page;
         *supplies = Supplies::default();
+        supplies.wants_page = wants_page;
+        supplies.starved = true;
     }
 
     fn wait_for_memory() {
         might_sleep();
     }
 
-    /// Who lacks memory does not wait for it here: a second is over at once.
+    /// A second is over at once.
     fn now() -> u64 {
         std::thread_local!(static NOW: std::cell::Cell<u64> = const { std::cell::Cell::new(0) });
         NOW.with(|now| now.replace(now.get() + 1_000_000_000))

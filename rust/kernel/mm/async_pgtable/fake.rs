@@ -32,7 +32,7 @@ pub const RANGES: usize = 40;
 /// Number of children a parent can have.
 pub const CHILDREN: usize = 3;
 /// How often somebody waits for memory in a second.
-pub const PATIENCE: usize = 4;
+pub const PATIENCE: usize = 16;
 
 const SIZE: usize = 0x1000;
 const TESTS: usize = 43;

@@ -189,6 +189,9 @@ pub trait Entry {
 pub trait PageTables: Sized {
     /// Size of a range in bytes, a power of two.
     const RANGE_SIZE: usize;
+    /// How often who lacks memory tries at least, also if he hardly runs.
+    const TRIES: u64 = 8;
+
     /// A parent. Keeps the object and its tracker, but not the mappings.
     type Source: Clone + Send + Unpin;
     /// A child. Keeps the object, but not the mappings.

@@ -7,80 +7,216 @@ use super::page_tables::PageTables;
 /// A second, as [`PageTables::now`] counts.
 pub(super) const SECOND: u64 = 1_000_000_000;
 
-/// How long somebody who copies for children has waited for memory, and how long he has worked.
+/// What a range that is copied is worth: more than a grace period of RCU often takes.
+const WORTH: u64 = SECOND / 50;
+
+/// How long somebody who copies for children has waited for memory.
 ///
 /// Memory that was freed may be on its way, so he waits before he gives a child up; but others may
-/// wait for the locks that he has. So he waits for a second in which nothing comes, and in all for
-/// a second and four times as long as he has worked since he lacked some first. When he gives a
-/// child up he begins again, with half of the second.
+/// wait for the locks that he has. So he waits for a second in all, not counting 20 ms for each
+/// range that he has copied meanwhile. When he gives a child up he begins again with half of that,
+/// which doubles with each range that is copied.
 ///
 /// In C this is on the stack of who copies, zero at first.
 #[derive(Default)]
 #[repr(C)]
 pub struct Patience {
-    /// Zero: he has not lacked any yet.
+    /// Zero: a second.
     limit: u64,
     waited: u64,
-    worked: u64,
-    /// How long he has waited since something was copied.
-    stood: u64,
-    /// Since when he does what he does.
-    since: u64,
-    lacks: bool,
 }
 
 impl Patience {
-    fn lap<P: PageTables>(&mut self) -> u64 {
-        let now = P::now();
-        let lap = now.saturating_sub(self.since);
-        self.since = now;
-        lap
-    }
-
-    /// He begins to copy a range, or tries again.
-    pub(super) fn tries<P: PageTables>(&mut self) {
-        if self.limit == 0 {
-            return;
-        }
-        let lap = self.lap::<P>();
-        if self.lacks {
-            self.waited += lap;
-            self.stood += lap;
-        } else {
-            self.worked += lap;
+    fn limit(&self) -> u64 {
+        match self.limit {
+            0 => SECOND,
+            limit => limit,
         }
     }
 
-    /// It is copied.
-    pub(super) fn succeeds<P: PageTables>(&mut self) {
-        if self.limit == 0 {
-            return;
-        }
-        self.worked += self.lap::<P>();
-        self.stood = 0;
-        self.lacks = false;
-    }
-
-    /// He lacks memory. May he wait for it? If not, he gives the child up.
-    ///
-    /// What he has tried in vain is no work, and may take longer than the waits.
-    pub(super) fn lacks<P: PageTables>(&mut self) -> bool {
-        let lap = self.lap::<P>();
-        if self.limit == 0 {
-            self.limit = SECOND;
-        } else {
-            self.waited += lap;
-            self.stood += lap;
-        }
-        self.lacks = true;
-        if self.stood < self.limit && self.waited < self.limit + 4 * self.worked {
+    /// He lacks memory, and has for so long since he tried last, maybe in vain. May he wait for it?
+    /// If not, he gives the child up.
+    pub(super) fn lacks<P: PageTables>(&mut self, since: u64) -> bool {
+        self.waited += since.min(SECOND / P::TRIES);
+        if self.waited < self.limit() {
             return true;
         }
-        *self = Self {
-            limit: (self.limit / 2).max(1),
-            since: self.since,
-            ..Self::default()
-        };
+        self.limit = (self.limit() / 2).max(1);
+        self.waited = 0;
         false
+    }
+
+    /// A range is copied. He lacked memory for so long before that.
+    pub(super) fn succeeds<P: PageTables>(&mut self, since: u64) {
+        self.waited += since.min(SECOND / P::TRIES);
+        self.waited = self.waited.saturating_sub(WORTH);
+        self.limit = (2 * self.limit()).min(SECOND);
+    }
+}
+
+#[cfg(CONFIG_ASYNC_PGTABLE_KUNIT_TEST)]
+#[macros::kunit_tests(rust_async_pgtable_patience)]
+mod tests {
+    use super::super::{
+        fake::{
+            addr,
+            Fake,
+            Parent,
+            PATIENCE, //
+        },
+        page_tables::Event, //
+    };
+    use super::*;
+    use crate::prelude::*;
+
+    #[test]
+    fn waits_for_memory_that_comes_later() -> Result {
+        Fake::<37>::reset();
+        let parent = Parent::<37>::new()?;
+        let session = Fake::fork(&parent, 0, &[0, 1, 2, 3, 4, 5])?.ok_or(EINVAL)?;
+        // For each who needs some, whatever others have waited.
+        for index in 0..5 {
+            Fake::<37>::fail_allocs(PATIENCE);
+            Fake::push(&parent, index)?;
+            assert_eq!(parent.copy_of(0, index), index + 1);
+        }
+        assert_eq!(Fake::<37>::waits_for_memory(), 5 * PATIENCE);
+        assert!(session.is_good());
+        // But not for ever.
+        Fake::<37>::fail_allocs(PATIENCE + 1);
+        Fake::push(&parent, 5)?;
+        assert_eq!(Fake::<37>::waits_for_memory(), 6 * PATIENCE);
+        assert!(Fake::<37>::killed(0));
+        assert!(parent.tracker.is_idle());
+        Ok(())
+    }
+
+    #[test]
+    fn one_call_waits_once() -> Result {
+        Fake::<39>::reset();
+        let parent = Parent::<39>::new()?;
+        for child in 0..3 {
+            Fake::fork(&parent, child, &[0, 1])?.ok_or(EINVAL)?;
+        }
+        Fake::<39>::fail_allocs(usize::MAX);
+        let mut patience = Patience::default();
+        for index in 0..2 {
+            let (start, end) = (addr(index), addr(index + 1));
+            parent
+                .tracker
+                .push_as(&parent, start, end, Some(&mut patience), false)?;
+        }
+        // For each child half as often as for the one before.
+        let waits = PATIENCE + PATIENCE / 2 + PATIENCE / 4;
+        assert_eq!(Fake::<39>::waits_for_memory(), waits);
+        assert!((0..3).all(Fake::<39>::killed));
+        assert!(parent.tracker.is_idle());
+        Ok(())
+    }
+
+    #[test]
+    fn a_try_in_vain_is_no_work() -> Result {
+        Fake::<41>::reset();
+        let parent = Parent::<41>::new()?;
+        Fake::fork(&parent, 0, &[0])?.ok_or(EINVAL)?;
+        Fake::<41>::fail_allocs(usize::MAX);
+        Fake::<41>::take(1, 0);
+        Fake::push(&parent, 0)?;
+        // Half of the time goes by in trying.
+        assert_eq!(Fake::<41>::waits_for_memory(), PATIENCE / 2);
+        assert!(Fake::<41>::killed(0));
+        Ok(())
+    }
+
+    #[test]
+    fn goes_on_while_there_is_progress() -> Result {
+        Fake::<42>::reset();
+        let parent = Parent::<42>::new()?;
+        let all: [usize; 40] = core::array::from_fn(|index| index);
+        let session = Fake::fork(&parent, 0, &all)?.ok_or(EINVAL)?;
+        let mut patience = Patience::default();
+        let mut push = |index| {
+            let (start, end) = (addr(index), addr(index + 1));
+            let patience = Some(&mut patience);
+            parent.tracker.push_as(&parent, start, end, patience, false)
+        };
+        // A wait takes three times what a range is worth: these are more than a second in all.
+        for index in 0..20 {
+            Fake::<42>::fail_allocs(1);
+            push(index)?;
+        }
+        assert_eq!(Fake::<42>::waits_for_memory(), 20);
+        assert!(session.is_good());
+        // It cannot go on like that for ever.
+        for index in 20..40 {
+            Fake::<42>::fail_allocs(1);
+            push(index)?;
+        }
+        assert!(Fake::<42>::killed(0));
+        Ok(())
+    }
+
+    #[test]
+    fn what_others_copy_ends_the_wait() {
+        // As for a range that the child has copied when he tries again, and then nothing is lacking
+        // for long.
+        let mut patience = Patience::default();
+        for _ in 0..1000 {
+            assert!(patience.lacks::<Fake<42>>(0));
+        }
+    }
+
+    #[test]
+    fn the_next_child_has_its_turn() {
+        let mut patience = Patience::default();
+        let waits = |patience: &mut Patience| {
+            let mut nr = 0;
+            while patience.lacks::<Fake<42>>(SECOND / 16) {
+                nr += 1;
+            }
+            nr
+        };
+        assert_eq!(waits(&mut patience), 15);
+        assert_eq!(waits(&mut patience), 7);
+        patience.succeeds::<Fake<42>>(0);
+        assert_eq!(waits(&mut patience), 7);
+        assert_eq!(waits(&mut patience), 3);
+        for _ in 0..10 {
+            patience.succeeds::<Fake<42>>(0);
+        }
+        assert_eq!(waits(&mut patience), 15);
+        // Also if he has not run: there are some tries.
+        for _ in 0..10 {
+            patience.succeeds::<Fake<42>>(0);
+        }
+        assert!(patience.lacks::<Fake<42>>(100 * SECOND));
+    }
+
+    #[test]
+    fn nobody_waits_for_memory_of_the_dying() -> Result {
+        Fake::<40>::reset();
+        let parent = Parent::<40>::new()?;
+        let session = Fake::fork(&parent, 0, &[0])?.ok_or(EINVAL)?;
+        Fake::<40>::fail_allocs(usize::MAX);
+        Fake::<40>::kill_by_failure(0);
+        Fake::push(&parent, 0)?;
+        assert_eq!(Fake::<40>::waits_for_memory(), 0);
+        assert!(session.is_over() && !Fake::<40>::killed(0));
+        assert_eq!(Fake::<40>::count_of(Event::SessionAbandon), 1);
+        Ok(())
+    }
+
+    #[test]
+    fn who_is_killed_does_not_wait_for_memory() -> Result {
+        Fake::<38>::reset();
+        let parent = Parent::<38>::new()?;
+        Fake::fork(&parent, 0, &[0])?.ok_or(EINVAL)?;
+        Fake::<38>::fail_allocs(1);
+        Fake::<38>::interrupt(true);
+        // As munmap(), which is past failing.
+        parent.tracker.push(&parent, addr(0), addr(1), false)?;
+        assert_eq!(Fake::<38>::waits_for_memory(), 0);
+        assert!(Fake::<38>::killed(0));
+        Ok(())
     }
 }

@@ -17,6 +17,10 @@ use super::{
     Tracker, //
 };
 
+fn since<P: PageTables>(then: Option<u64>) -> u64 {
+    then.map_or(0, |then| P::now() - then)
+}
+
 impl<P: PageTables> Session<P> {
     /// Copies the range at `addr`, or finds it settled, or the session ended.
     ///
@@ -34,13 +38,11 @@ impl<P: PageTables> Session<P> {
     ) -> Result {
         let mut supplies = P::Supplies::default();
         let mut waiting = None;
+        let mut missed = None;
         loop {
             let Some((parent, payer)) = self.parent() else {
                 return Ok(());
             };
-            if let Some(patience) = &mut patience {
-                patience.tries::<P>();
-            }
             P::prepare(&payer, &mut supplies);
             // Asked before the claim: this may give way to others.
             let dying = P::interrupted();
@@ -85,7 +87,9 @@ impl<P: PageTables> Session<P> {
                     // What has been freed, by RCU or by a child that has failed, and what is
                     // charged beforehand for another CPU, comes later. Others wait for who is being
                     // killed, and may lack what we have got.
-                    if !dying && patience.lacks::<P>() {
+                    let since = since::<P>(missed);
+                    missed = Some(P::now());
+                    if !dying && patience.lacks::<P>(since) {
                         drop(claim);
                         P::give_back(&mut supplies);
                         waiting = None;
@@ -104,7 +108,7 @@ impl<P: PageTables> Session<P> {
             match settled {
                 Some(Ok(Some(settled))) => {
                     if let Some(patience) = patience {
-                        patience.succeeds::<P>();
+                        patience.succeeds::<P>(since::<P>(missed));
                     }
                     if settled != Settled::TooLate {
                         P::count(Event::RangeSettle(party), 1);
@@ -114,13 +118,17 @@ impl<P: PageTables> Session<P> {
                     }
                     return Ok(());
                 }
-                // Not all of it, for want of something.
-                Some(_) => waiting = None,
+                // Not all of it, for want of something else than before.
+                Some(_) => {
+                    waiting = None;
+                    missed = None;
+                }
                 // Somebody changes or unmaps the parent's mapping and has to settle the range for
                 // that, or will be done soon.
                 None => {
                     // What it has got may be what somebody lacks who has to settle it meanwhile.
                     supplies = P::Supplies::default();
+                    missed = None;
                     waiting
                         .get_or_insert_with(|| self.waits.begin())
                         .moment(addr);
@@ -230,8 +238,7 @@ mod tests {
         fake::{
             addr,
             Fake,
-            Parent,
-            PATIENCE, //
+            Parent, //
         },
         page_tables::Refusal, //
     };
@@ -318,121 +325,6 @@ mod tests {
         assert_eq!(Fake::<14>::count_of(Event::SessionFail), 1);
         session.abandon();
         assert_eq!(Fake::<14>::count_of(Event::SessionAbandon), 0);
-        Ok(())
-    }
-
-    #[test]
-    fn waits_for_memory_that_comes_later() -> Result {
-        Fake::<37>::reset();
-        let parent = Parent::<37>::new()?;
-        let session = Fake::fork(&parent, 0, &[0, 1, 2, 3, 4, 5])?.ok_or(EINVAL)?;
-        // For each who needs some, whatever others have waited.
-        for index in 0..5 {
-            Fake::<37>::fail_allocs(PATIENCE);
-            Fake::push(&parent, index)?;
-            assert_eq!(parent.copy_of(0, index), index + 1);
-        }
-        assert_eq!(Fake::<37>::waits_for_memory(), 5 * PATIENCE);
-        assert!(session.is_good());
-        // But not for ever.
-        Fake::<37>::fail_allocs(PATIENCE + 1);
-        Fake::push(&parent, 5)?;
-        assert_eq!(Fake::<37>::waits_for_memory(), 6 * PATIENCE);
-        assert!(Fake::<37>::killed(0));
-        assert!(parent.tracker.is_idle());
-        Ok(())
-    }
-
-    #[test]
-    fn one_call_waits_once() -> Result {
-        Fake::<39>::reset();
-        let parent = Parent::<39>::new()?;
-        for child in 0..3 {
-            Fake::fork(&parent, child, &[0, 1])?.ok_or(EINVAL)?;
-        }
-        Fake::<39>::fail_allocs(usize::MAX);
-        let mut patience = Patience::default();
-        for index in 0..2 {
-            let (start, end) = (addr(index), addr(index + 1));
-            parent
-                .tracker
-                .push_as(&parent, start, end, Some(&mut patience), false)?;
-        }
-        // For each child half as often as for the one before.
-        let waits = PATIENCE + PATIENCE / 2 + PATIENCE / 4;
-        assert_eq!(Fake::<39>::waits_for_memory(), waits);
-        assert!((0..3).all(Fake::<39>::killed));
-        assert!(parent.tracker.is_idle());
-        Ok(())
-    }
-
-    #[test]
-    fn a_try_in_vain_is_no_work() -> Result {
-        Fake::<41>::reset();
-        let parent = Parent::<41>::new()?;
-        Fake::fork(&parent, 0, &[0])?.ok_or(EINVAL)?;
-        Fake::<41>::fail_allocs(usize::MAX);
-        Fake::<41>::take(1, 0);
-        Fake::push(&parent, 0)?;
-        // Half of the time goes by in trying.
-        assert_eq!(Fake::<41>::waits_for_memory(), PATIENCE / 2);
-        assert!(Fake::<41>::killed(0));
-        Ok(())
-    }
-
-    #[test]
-    fn goes_on_while_there_is_progress() -> Result {
-        Fake::<42>::reset();
-        let parent = Parent::<42>::new()?;
-        let all: [usize; 40] = core::array::from_fn(|index| index);
-        let session = Fake::fork(&parent, 0, &all)?.ok_or(EINVAL)?;
-        Fake::<42>::take(0, 1);
-        let mut patience = Patience::default();
-        let mut push = |index| {
-            let (start, end) = (addr(index), addr(index + 1));
-            let patience = Some(&mut patience);
-            parent.tracker.push_as(&parent, start, end, patience, false)
-        };
-        // Waits as often as it copies: more than a second in all.
-        for index in 0..38 {
-            Fake::<42>::fail_allocs(1);
-            push(index)?;
-        }
-        assert_eq!(Fake::<42>::waits_for_memory(), 38);
-        assert!(session.is_good());
-        // What it has worked does not make it stand still for longer.
-        Fake::<42>::fail_allocs(usize::MAX);
-        push(38)?;
-        assert_eq!(Fake::<42>::waits_for_memory(), 38 + PATIENCE);
-        assert!(Fake::<42>::killed(0));
-        Ok(())
-    }
-
-    #[test]
-    fn nobody_waits_for_memory_of_the_dying() -> Result {
-        Fake::<40>::reset();
-        let parent = Parent::<40>::new()?;
-        let session = Fake::fork(&parent, 0, &[0])?.ok_or(EINVAL)?;
-        Fake::<40>::fail_allocs(usize::MAX);
-        Fake::<40>::kill_by_failure(0);
-        Fake::push(&parent, 0)?;
-        assert_eq!(Fake::<40>::waits_for_memory(), 0);
-        assert!(session.is_over() && !Fake::<40>::killed(0));
-        assert_eq!(Fake::<40>::count_of(Event::SessionAbandon), 1);
-        Ok(())
-    }
-
-    #[test]
-    fn who_is_killed_does_not_wait_for_memory() -> Result {
-        Fake::<38>::reset();
-        let parent = Parent::<38>::new()?;
-        Fake::fork(&parent, 0, &[0])?.ok_or(EINVAL)?;
-        Fake::<38>::fail_allocs(1);
-        Fake::<38>::interrupt(true);
-        // As munmap(), which is past failing.
-        parent.tracker.push(&parent, addr(0), addr(1), false)?;
-        assert_eq!(Fake::<38>::waits_for_memory(), 0);
-        assert!(Fake::<38>::killed(0));
         Ok(())
     }
 
