@@ -161,8 +161,8 @@ impl<P: PageTables> Tracker<P> {
     }
 
     /// The same on behalf of anybody. Who need not go on with the parent has no `patience`, and
-    /// fails for want of memory for a child. Who must waits as long as he has, in all calls with the
-    /// same, before he gives a child up.
+    /// fails for want of memory for a child. Who must waits as long as he has, in all calls with
+    /// the same one, before he gives a child up.
     pub fn push_as(
         &self,
         source: P::SourceVma<'_>,
