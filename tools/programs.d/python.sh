@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Python: multiprocessing with the fork method over a table of a million objects
+# Python: multiprocessing with the fork method over a table of two million objects
 # needs: python3 python3
 # memory: 2G
 # shellcheck source=lib.sh

@@ -6,7 +6,7 @@
 # shellcheck source=lib.sh
 . "$(dirname "$0")/lib.sh"
 # For Valkey, which has the same commands.
-server=${server:-redis-server} cli=redis-cli keys=${keys:-1500000}
+server=${server:-redis-server} cli=redis-cli keys=${keys:-300000}
 
 ask() { "$cli" -p "$@"; }
 info() { ask "$1" info | tr -d '\r' | sed -n "s/^$2://p"; }
