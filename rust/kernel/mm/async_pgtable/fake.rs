@@ -35,7 +35,7 @@ pub const CHILDREN: usize = 3;
 pub const PATIENCE: usize = 16;
 
 const SIZE: usize = 0x1000;
-const TESTS: usize = 43;
+const TESTS: usize = 44;
 const EVENTS: usize = 15;
 
 /// Where range `index` begins. The first one is not at zero.
@@ -65,6 +65,9 @@ struct World {
     pending: [Atomic<usize>; CHILDREN],
     /// How often somebody waited for memory.
     waits: Atomic<usize>,
+    /// How often pullers find the parent's mapping locked, and after each wait for memory.
+    locked: Atomic<usize>,
+    locks: Atomic<usize>,
     /// The time, and what an allocation that fails takes, and a copy, in nanoseconds.
     now: Atomic<usize>,
     failure_takes: Atomic<usize>,
@@ -88,6 +91,8 @@ impl World {
             kills: Atomic::new(0),
             pending: [const { Atomic::new(0) }; CHILDREN],
             waits: Atomic::new(0),
+            locked: Atomic::new(0),
+            locks: Atomic::new(0),
             now: Atomic::new(0),
             failure_takes: Atomic::new(0),
             copy_takes: Atomic::new(0),
@@ -145,6 +150,8 @@ impl<const TEST: usize> Fake<TEST> {
             pending.store(0, Relaxed);
         }
         world.waits.store(0, Relaxed);
+        world.locked.store(0, Relaxed);
+        world.locks.store(0, Relaxed);
         world.now.store(0, Relaxed);
         world.failure_takes.store(0, Relaxed);
         world.copy_takes.store(0, Relaxed);
@@ -194,6 +201,11 @@ impl<const TEST: usize> Fake<TEST> {
     /// How often somebody waited for memory.
     pub fn waits_for_memory() -> usize {
         Self::world().waits.load(Relaxed)
+    }
+
+    /// Who has waited for memory finds the parent's mapping locked.
+    pub fn lock_mappings_by_waits() {
+        Self::world().locks.store(1, Relaxed);
     }
 
     /// Time passes.
@@ -420,8 +432,9 @@ impl<const TEST: usize> PageTables for Fake<TEST> {
         _: usize,
         f: impl FnOnce(&Arc<Parent<TEST>>) -> R,
     ) -> Option<R> {
-        let mapped = source.unmapped.load(Relaxed) == 0;
-        mapped.then(|| f(source))
+        let world = Self::world();
+        let locked = take(&world.locked) || source.unmapped.load(Relaxed) != 0;
+        (!locked).then(|| f(source))
     }
 
     fn account(target: &usize, from: usize, to: usize, _: usize) {
@@ -460,7 +473,9 @@ impl<const TEST: usize> PageTables for Fake<TEST> {
     }
 
     fn wait_for_memory() {
-        Self::world().waits.fetch_add(1, Relaxed);
+        let world = Self::world();
+        world.waits.fetch_add(1, Relaxed);
+        world.locked.store(world.locks.load(Relaxed), Relaxed);
         Self::pass(SECOND / PATIENCE as u64);
     }
 

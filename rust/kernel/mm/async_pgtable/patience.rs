@@ -10,6 +10,9 @@ pub(super) const SECOND: u64 = 1_000_000_000;
 /// What a range that is copied is worth: more than a grace period of RCU often takes.
 const WORTH: u64 = SECOND / 50;
 
+/// Something is left of the second.
+const MOST_HALVINGS: u64 = SECOND.ilog2() as u64;
+
 /// How long somebody who copies for children has waited for memory.
 ///
 /// Memory that was freed may be on its way, so he waits before he gives a child up; but others may
@@ -21,36 +24,31 @@ const WORTH: u64 = SECOND / 50;
 #[derive(Default)]
 #[repr(C)]
 pub struct Patience {
-    /// Zero: a second.
-    limit: u64,
+    /// How often the second was halved.
+    halvings: u64,
     waited: u64,
 }
 
 impl Patience {
-    fn limit(&self) -> u64 {
-        match self.limit {
-            0 => SECOND,
-            limit => limit,
-        }
+    /// He has lacked memory for so long since he tried last, maybe in vain.
+    pub(super) fn waits<P: PageTables>(&mut self, since: u64) {
+        self.waited += since.min(SECOND / P::TRIES);
     }
 
-    /// He lacks memory, and has for so long since he tried last, maybe in vain. May he wait for it?
-    /// If not, he gives the child up.
-    pub(super) fn lacks<P: PageTables>(&mut self, since: u64) -> bool {
-        self.waited += since.min(SECOND / P::TRIES);
-        if self.waited < self.limit() {
+    /// He lacks memory. May he wait for it? If not, he gives the child up.
+    pub(super) fn lacks(&mut self) -> bool {
+        if self.waited < SECOND >> self.halvings {
             return true;
         }
-        self.limit = (self.limit() / 2).max(1);
+        self.halvings = (self.halvings + 1).min(MOST_HALVINGS);
         self.waited = 0;
         false
     }
 
-    /// A range is copied. He lacked memory for so long before that.
-    pub(super) fn succeeds<P: PageTables>(&mut self, since: u64) {
-        self.waited += since.min(SECOND / P::TRIES);
+    /// A range is copied.
+    pub(super) fn succeeds(&mut self) {
         self.waited = self.waited.saturating_sub(WORTH);
-        self.limit = (2 * self.limit()).min(SECOND);
+        self.halvings = self.halvings.saturating_sub(1);
     }
 }
 
@@ -157,12 +155,25 @@ mod tests {
     }
 
     #[test]
+    fn lacks_memory_and_the_mapping_by_turns() -> Result {
+        Fake::<43>::reset();
+        let parent = Parent::<43>::new()?;
+        let session = Fake::fork(&parent, 0, &[0])?.ok_or(EINVAL)?;
+        Fake::<43>::fail_allocs(100 * PATIENCE);
+        Fake::<43>::lock_mappings_by_waits();
+        assert_eq!(session.pull(addr(0), addr(1), true), Err(EFAULT));
+        assert_eq!(Fake::<43>::waits_for_memory(), PATIENCE);
+        assert!(Fake::<43>::killed(0));
+        Ok(())
+    }
+
+    #[test]
     fn what_others_copy_ends_the_wait() {
         // As for a range that the child has copied when he tries again, and then nothing is lacking
         // for long.
         let mut patience = Patience::default();
         for _ in 0..1000 {
-            assert!(patience.lacks::<Fake<42>>(0));
+            assert!(patience.lacks());
         }
     }
 
@@ -171,25 +182,30 @@ mod tests {
         let mut patience = Patience::default();
         let waits = |patience: &mut Patience| {
             let mut nr = 0;
-            while patience.lacks::<Fake<42>>(SECOND / 16) {
+            loop {
+                patience.waits::<Fake<42>>(SECOND / 16);
+                if !patience.lacks() {
+                    break;
+                }
                 nr += 1;
             }
             nr
         };
         assert_eq!(waits(&mut patience), 15);
         assert_eq!(waits(&mut patience), 7);
-        patience.succeeds::<Fake<42>>(0);
+        patience.succeeds();
         assert_eq!(waits(&mut patience), 7);
         assert_eq!(waits(&mut patience), 3);
         for _ in 0..10 {
-            patience.succeeds::<Fake<42>>(0);
+            patience.succeeds();
         }
         assert_eq!(waits(&mut patience), 15);
         // Also if he has not run: there are some tries.
         for _ in 0..10 {
-            patience.succeeds::<Fake<42>>(0);
+            patience.succeeds();
         }
-        assert!(patience.lacks::<Fake<42>>(100 * SECOND));
+        patience.waits::<Fake<42>>(100 * SECOND);
+        assert!(patience.lacks());
     }
 
     #[test]

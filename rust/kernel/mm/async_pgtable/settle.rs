@@ -17,6 +17,7 @@ use super::{
     Tracker, //
 };
 
+/// How long ago that was.
 fn since<P: PageTables>(then: Option<u64>) -> u64 {
     then.map_or(0, |then| P::now() - then)
 }
@@ -87,9 +88,9 @@ impl<P: PageTables> Session<P> {
                     // What has been freed, by RCU or by a child that has failed, and what is
                     // charged beforehand for another CPU, comes later. Others wait for who is being
                     // killed, and may lack what we have got.
-                    let since = since::<P>(missed);
-                    missed = Some(P::now());
-                    if !dying && patience.lacks::<P>(since) {
+                    patience.waits::<P>(since::<P>(missed.take()));
+                    if !dying && patience.lacks() {
+                        missed = Some(P::now());
                         drop(claim);
                         P::give_back(&mut supplies);
                         waiting = None;
@@ -108,7 +109,8 @@ impl<P: PageTables> Session<P> {
             match settled {
                 Some(Ok(Some(settled))) => {
                     if let Some(patience) = patience {
-                        patience.succeeds::<P>(since::<P>(missed));
+                        patience.waits::<P>(since::<P>(missed));
+                        patience.succeeds();
                     }
                     if settled != Settled::TooLate {
                         P::count(Event::RangeSettle(party), 1);
@@ -128,7 +130,10 @@ impl<P: PageTables> Session<P> {
                 None => {
                     // What it has got may be what somebody lacks who has to settle it meanwhile.
                     supplies = P::Supplies::default();
-                    missed = None;
+                    // What it waits for the mapping does not count.
+                    if let Some(patience) = patience.as_deref_mut() {
+                        patience.waits::<P>(since::<P>(missed.take()));
+                    }
                     waiting
                         .get_or_insert_with(|| self.waits.begin())
                         .moment(addr);
