@@ -28,22 +28,12 @@ print(f"{threads} threads; forks took {min(took) * 1e6:.0f} to {max(took) * 1e6:
       "ok" if status == [0] * 5 else f"children: {status}", sep="|")
 END
 
-try() {
-	local what=$1 said right
-	shift
-	begin
-	IFS='|' read -r said right < <("$dir/$way" "$@" python3 blocks.py)
-	forks "$way" "$what" 5 5 "${said:-}" "${right:-no output}"
-}
 lib=/usr/lib/x86_64-linux-gnu
 run() {
 	export PYTHONMALLOC=malloc
-	try jemalloc env LD_PRELOAD=$lib/libjemalloc.so.2 \
-		MALLOC_CONF=background_thread:true,dirty_decay_ms:10,muzzy_decay_ms:10
-	try tcmalloc env LD_PRELOAD=$lib/libtcmalloc_minimal.so.4
+	try jemalloc 5 5 env LD_PRELOAD=$lib/libjemalloc.so.2 \
+		MALLOC_CONF=background_thread:true,dirty_decay_ms:10,muzzy_decay_ms:10 python3 blocks.py
+	try tcmalloc 5 5 env LD_PRELOAD=$lib/libtcmalloc_minimal.so.4 python3 blocks.py
 }
 
-for way in default async; do
-	run
-done
-exit "$bad"
+both_ways

@@ -1,12 +1,11 @@
 # shellcheck shell=bash
-# For the programs of this directory, which run in a guest, with default and async
-# forks in turn: "$dir/default" CMD and "$dir/async" CMD. bad is theirs to end with.
-# shellcheck disable=SC2034
+# For the programs of this directory, which run in a guest: "$dir/$way" CMD has
+# default or async forks. A program has a function run and ends with both_ways.
 set -u -o pipefail
 TMPDIR=${TMPDIR:-/tmp}
 dir=$(mktemp -d)
 cd "$dir" || exit 1
-bad=0
+way='' bad=0
 
 # The counter of /proc/vmstat.
 counter() { awk -v name="async_pgtable_$1" '$1 == name { print $2 }' /proc/vmstat; }
@@ -20,10 +19,10 @@ chmod +x "$dir/default" "$dir/async"
 
 begin() { sessions=$(counter session_start) failures=$(counter session_fail); }
 
-# forks WAY WHAT MIN MAX SAID [RIGHT]: since begin, so many forks of the async way were to
+# forks WHAT MIN MAX SAID [RIGHT]: since begin, so many forks of the async way were to
 # be asynchronous (MAX "-": any number); RIGHT is "ok", or what is wrong.
 forks() {
-	local way=$1 what=$2 min=$3 max=$4 said=$5 right=${6:-ok} word=ok
+	local what=$1 min=$2 max=$3 said=$4 right=${5:-ok} word=ok
 	sessions=$(($(counter session_start) - sessions))
 	failures=$(($(counter session_fail) - failures))
 	if [ "$way" = default ]; then
@@ -37,6 +36,22 @@ forks() {
 	[ "$word" = ok ] || bad=1
 	printf '%-4s %-34s %-7s  %4d asynchronous, %d failed  %s%s\n' "$word" "$what" "$way" \
 		"$sessions" "$failures" "$said" "$([ "$right" = ok ] || echo "; $right")"
+}
+
+# try WHAT MIN MAX CMD...: of CMD, which prints what it says and if it is right: SAID|RIGHT.
+try() {
+	local what=$1 min=$2 max=$3 said right
+	shift 3
+	begin
+	IFS='|' read -r said right < <("$dir/$way" "$@")
+	forks "$what" "$min" "$max" "${said:-}" "${right:-no output}"
+}
+
+both_ways() {
+	for way in default async; do
+		run
+	done
+	exit "$bad"
 }
 
 # until_true SECONDS COMMAND...

@@ -18,7 +18,7 @@ run() {
 	as "$dir/$way" "$bin/pg_ctl" -D data -w -t 300 -l "$dir/server.log" \
 		-o "-c listen_addresses='' -k $dir -c shared_buffers=256MB -c fsync=off" start >log 2>&1 || {
 		begin
-		forks "$way" "start" 0 0 "" "$(tail -n1 log)"
+		forks "start" 0 0 "" "$(tail -n1 log)"
 		return
 	}
 	begin
@@ -26,11 +26,8 @@ run() {
 		sed -n 's/^tps = \([0-9.]*\).*/\1/p')
 	right=ok
 	[ -n "$tps" ] || right=$(tail -n1 log)
-	forks "$way" "pgbench -C" 200 - "$tps connections and queries a second" "$right"
+	forks "pgbench -C" 200 - "$tps connections and queries a second" "$right"
 	as "$bin/pg_ctl" -D data -m fast stop >/dev/null
 }
 
-for way in default async; do
-	run
-done
-exit "$bad"
+both_ways

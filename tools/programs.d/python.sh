@@ -26,14 +26,6 @@ if __name__ == "__main__":
     print(f"os.fork() took {pause * 1e6:.0f} us", "ok" if right else "the sum is wrong", sep="|")
 END
 
-run() {
-	local said right
-	begin
-	IFS='|' read -r said right < <("$dir/$way" python3 pool.py)
-	forks "$way" "fork and a pool of 4" 5 - "${said:-}" "${right:-no output}"
-}
+run() { try "fork and a pool of 4" 5 - python3 pool.py; }
 
-for way in default async; do
-	run
-done
-exit "$bad"
+both_ways

@@ -25,6 +25,12 @@ is_loaded() { [ "$(info 7001 loading)" = 0 ]; }
 # shellcheck disable=SC2317
 is_down() { ! is_up 7001; }
 
+# serve WAY PORT OPTION...: only the server that is looked at forks in the present way.
+serve() {
+	"$dir/$1" "$server" --port "${@:2}" --save '' --dir "$dir" --enable-debug-command yes \
+		--daemonize yes --logfile "$dir/log-$2" >/dev/null
+}
+
 # The data of the server, as a digest.
 digest() { ask "$1" debug digest; }
 
@@ -34,8 +40,7 @@ reload() {
 	before=$(digest 7001)
 	ask 7001 shutdown nosave 2>/dev/null
 	until_true 60 is_down
-	"$server" --port 7001 --save '' --dir "$dir" --enable-debug-command yes \
-		--daemonize yes --logfile "$dir/log" >/dev/null
+	serve default 7001
 	until_true 120 is_up 7001
 	until_true 120 is_loaded
 	after=$(digest 7001)
@@ -43,42 +48,35 @@ reload() {
 }
 
 run() {
-	local start
-	rm -rf "$dir"/dump.rdb "$dir"/appendonlydir
-	start=("$dir/$way" "$server" --port 7001 --save '' --dir "$dir" --enable-debug-command yes
-		--daemonize yes --logfile "$dir/log")
-	"${start[@]}" --appendonly no >/dev/null
-	until_true 60 is_up 7001 || { forks "$way" "$server" 0 0 "" "does not start"; return; }
+	rm -f dump.rdb
+	serve "$way" 7001
+	until_true 60 is_up 7001 || { forks "$server" 0 0 "" "does not start"; return; }
 	ask 7001 debug populate "$keys" key 100 >/dev/null
 
 	begin
 	ask 7001 bgsave >/dev/null
 	until_true 300 idle 7001
-	forks "$way" "BGSAVE" 1 1 "the fork took $(info 7001 latest_fork_usec) us" \
+	forks "BGSAVE" 1 1 "the fork took $(info 7001 latest_fork_usec) us" \
 		"$([ "$(info 7001 rdb_last_bgsave_status)" = ok ] && echo ok || echo "BGSAVE failed")"
 
 	begin
 	ask 7001 bgrewriteaof >/dev/null
 	until_true 300 idle 7001
-	forks "$way" "BGREWRITEAOF" 1 1 "the fork took $(info 7001 latest_fork_usec) us" \
+	forks "BGREWRITEAOF" 1 1 "the fork took $(info 7001 latest_fork_usec) us" \
 		"$(info 7001 aof_last_bgrewrite_status)"
 
 	begin
-	"$server" --port 7002 --save '' --dir "$dir" --dbfilename replica.rdb --enable-debug-command yes \
-		--replicaof 127.0.0.1 7001 --daemonize yes --logfile "$dir/log2" >/dev/null
+	serve default 7002 --dbfilename replica.rdb --replicaof 127.0.0.1 7001
 	ask 7001 config set repl-diskless-sync-delay 0 >/dev/null
 	until_true 300 in_sync 7002
-	forks "$way" "full sync, diskless" 1 1 "the fork took $(info 7001 latest_fork_usec) us" \
+	forks "full sync, diskless" 1 1 "the fork took $(info 7001 latest_fork_usec) us" \
 		"$([ "$(digest 7001)" = "$(digest 7002)" ] && echo ok || echo "the replica differs")"
 	ask 7002 shutdown nosave 2>/dev/null
 
 	begin
-	forks "$way" "restart from the snapshot" 0 0 "" "$(reload)"
+	forks "restart from the snapshot" 0 0 "" "$(reload)"
 	ask 7001 shutdown nosave 2>/dev/null
 	until_true 60 is_down
 }
 
-for way in default async; do
-	run
-done
-exit "$bad"
+both_ways

@@ -21,9 +21,9 @@ END
 cat >Spawn.java <<'END'
 public class Spawn {
     public static void main(String[] args) throws Exception {
-        byte[][] heap = new byte[512][];
+        byte[][] heap = new byte[8192][];
         for (int i = 0; i < heap.length; i++) {
-            heap[i] = new byte[1 << 20];
+            heap[i] = new byte[1 << 16];
             java.util.Arrays.fill(heap[i], (byte) 1);
         }
         long begin = System.nanoTime();
@@ -41,20 +41,10 @@ public class Spawn {
 END
 javac Spawn.java
 
-try() {
-	local what=$1 said right
-	shift
-	begin
-	IFS='|' read -r said right < <("$dir/$way" "$@")
-	forks "$way" "$what" 0 - "${said:-}" "${right:-no output}"
-}
 run() {
-	try "Node: spawnSync" node spawn.js
-	try "Java: ProcessBuilder" java -Xms700m Spawn
-	try "Java: ProcessBuilder, by FORK" java -Xms700m -Djdk.lang.Process.launchMechanism=FORK Spawn
+	try "Node: spawnSync" 0 - node spawn.js
+	try "Java: ProcessBuilder" 0 - java -Xms700m -Xmx1g Spawn
+	try "Java: ProcessBuilder, by FORK" 0 - java -Xms700m -Xmx1g -Djdk.lang.Process.launchMechanism=FORK Spawn
 }
 
-for way in default async; do
-	run
-done
-exit "$bad"
+both_ways

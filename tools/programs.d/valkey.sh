@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Valkey 9.1 with two threads for its clients: the same as Redis
+# Valkey 9.1: the same as Redis
 # needs: redis-cli redis-tools
 # memory: 2G
 server=$BUILD/valkey-server
