@@ -12,7 +12,7 @@
 //!   What that breaks is said there.
 //!
 //! [`probe()`] says whether the kernel has the feature at all, [`counters()`] what it has done
-//! since boot. What cannot be deferred is copied in the call, as `fork()` always did; that is never
+//! since boot, and [`Forks::read()`] what became of those of one process. What cannot be deferred is copied in the call, as `fork()` always did; that is never
 //! an error, it is counted.
 //!
 //! ```
@@ -33,9 +33,10 @@
 //! at how a child has ended before its snapshot is used.
 //!
 //! `examples/kvstore.rs` is a key-value store that takes snapshots of itself. The feature `serde`
-//! makes [`Counters`] and [`Mode`] serializable; without it `libc` is the only dependency.
+//! makes [`Counters`], [`Mode`] and [`Forks`] serializable; without it `libc` is the only dependency.
 
 mod counters;
+mod forks;
 pub mod raw;
 mod sysctl;
 
@@ -47,6 +48,8 @@ use std::sync::PoisonError;
 pub use counters::Counters;
 pub use counters::counters;
 pub use counters::meaning;
+pub use forks::Decider;
+pub use forks::Forks;
 pub use sysctl::Mode;
 pub use sysctl::mode;
 pub use sysctl::set_mode;

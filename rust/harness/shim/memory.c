@@ -256,7 +256,7 @@ static bool lacks_swap_room(struct mm_struct *mm, unsigned long addr)
 
 int swap_retry_table_alloc(swp_entry_t entry, gfp_t gfp)
 {
-	BUG_ON(!(gfp & __GFP_RETRY_MAYFAIL));
+	BUG_ON(!(gfp & (__GFP_RETRY_MAYFAIL | __GFP_NORETRY)));
 	might_sleep();
 	if (should_failslab())
 		return -ENOMEM;

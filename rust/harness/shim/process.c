@@ -52,6 +52,28 @@ void count_vm_events(enum vm_event_item event, long nr)
 	__atomic_fetch_add(&events[event], nr, __ATOMIC_RELAXED);
 }
 
+/* What mm/async_pgtable_stats.c counts, nobody reads here. */
+void async_pgtable_stats_alloc(struct mm_struct *mm)
+{
+}
+
+void async_pgtable_stats_free(struct mm_struct *mm)
+{
+}
+
+void async_pgtable_stats_fork(struct mm_struct *mm)
+{
+}
+
+void async_pgtable_stats_fallback(struct mm_struct *mm,
+				  enum vm_event_item event)
+{
+}
+
+void async_pgtable_stats_push(struct mm_struct *mm, u64 ns, bool complete)
+{
+}
+
 long vm_events(enum vm_event_item event)
 {
 	return __atomic_load_n(&events[event], __ATOMIC_RELAXED);

@@ -758,7 +758,7 @@ impl PageTables for Machine {
         Some(&source.tracker)
     }
 
-    fn prepare(payer: &Arc<Payer>, supplies: &mut Supplies) {
+    fn prepare(payer: &Arc<Payer>, supplies: &mut Supplies, _: bool) {
         might_sleep();
         payer.step();
         supplies.payer = Some(payer.clone());
@@ -857,7 +857,7 @@ impl PageTables for Machine {
         thread::yield_now();
     }
 
-    fn interrupted() -> bool {
+    fn interrupted(_: bool) -> bool {
         might_sleep();
         false
     }

@@ -44,7 +44,7 @@ impl PageTables for Set {
         Some(&parent.0)
     }
 
-    fn prepare(_: &(), _: &mut ()) {}
+    fn prepare(_: &(), _: &mut (), _: bool) {}
 
     unsafe fn copy(
         parent: &Parent,
@@ -79,7 +79,7 @@ impl PageTables for Set {
         0
     }
 
-    fn interrupted() -> bool {
+    fn interrupted(_: bool) -> bool {
         false
     }
 }

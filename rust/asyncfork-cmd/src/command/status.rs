@@ -2,6 +2,9 @@
 
 //! `asyncfork status`: whether the kernel has the feature, how it is set, what it has done.
 
+mod process;
+
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -14,14 +17,25 @@ use super::ABSENT;
 use crate::machine::Uname;
 use crate::report;
 use crate::report::table;
+pub use process::decision;
 
 /// Show whether this kernel has the feature, how it is set, and its counters
+///
+/// With PID: whether a fork() of that process would be asynchronous and who says so, what became of
+/// its forks since it was started, and how much of their time has moved into its writes.
 #[derive(clap::Args)]
-#[command(after_help = "Exit status: 0 if the kernel has the feature, 1 if not.")]
+#[command(
+    after_help = "Exit status: 0 if the kernel has the feature, 1 if not, or if PID cannot be \
+    looked at, 2 for wrong arguments."
+)]
 pub struct Options {
     /// Print JSON
     #[arg(long)]
     json: bool,
+
+    /// Show this process [default: the machine]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    pid: Option<u32>,
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -85,6 +99,15 @@ impl Status {
 
 impl Options {
     pub fn execute(self) -> Result<ExitCode> {
+        if let Some(pid) = self.pid {
+            let process = process::Process::read(Path::new("/"), pid)?;
+            report::print(&if self.json {
+                serde_json::to_string_pretty(&process)? + "\n"
+            } else {
+                process.table()
+            })?;
+            return Ok(ExitCode::SUCCESS);
+        }
         let status = Status::read()?;
         if self.json {
             report::print(&(serde_json::to_string_pretty(&status)? + "\n"))?;

@@ -19,6 +19,7 @@ typedef uint64_t u64;
 typedef unsigned int gfp_t;
 
 #define __init
+#define __initdata
 #define __must_check	__attribute__((warn_unused_result))
 #define noinline	__attribute__((noinline))
 #define __read_mostly
@@ -70,6 +71,7 @@ typedef struct { long counter; } atomic_long_t;
 /* What the kernel logs is of no interest here. */
 #define pr_info_ratelimited(fmt, args...) \
 	do { if (0) printf(fmt, ##args); } while (0)
+#define pr_warn	pr_info_ratelimited
 
 /* Prints what is wrong, and aborts: a fuzzer and a debugger find the place. */
 _Noreturn void harness_bug(const char *file, int line, const char *what);

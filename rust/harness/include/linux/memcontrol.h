@@ -4,6 +4,7 @@
 #define _LINUX_MEMCONTROL_H
 
 #include <linux/sched.h>
+#include <linux/vm_event_item.h>
 
 struct mem_cgroup {
 	int refcount;
@@ -25,5 +26,16 @@ struct mem_cgroup *get_mem_cgroup_from_current(void);
 bool mem_cgroup_tryget(struct mem_cgroup *memcg);
 void mem_cgroup_put(struct mem_cgroup *memcg);
 int mem_cgroup_charge(struct folio *folio, struct mm_struct *mm, gfp_t gfp);
+
+/* What is counted for a group, nobody reads here. */
+static inline void count_memcg_event_mm(struct mm_struct *mm, enum vm_event_item event)
+{
+}
+
+/* None of them says anything. */
+static inline int mem_cgroup_async_pgtable(struct task_struct *task)
+{
+	return -1;
+}
 
 #endif

@@ -21,6 +21,8 @@
 #define VM_DONTCOPY	(1ULL << 8)
 #define VM_WIPEONFORK	(1ULL << 9)
 #define VM_SHADOW_STACK	(1ULL << 10)
+#define VM_LOCKED	(1ULL << 11)
+#define VM_SPECIAL	(VM_IO | VM_PFNMAP | VM_MIXEDMAP)
 
 #define VM_FAULT_OOM	1
 #define VM_FAULT_SIGBUS	2
@@ -38,6 +40,11 @@
 static inline bool vma_is_anonymous(struct vm_area_struct *vma)
 {
 	return true;
+}
+
+static inline bool vma_is_sealed(struct vm_area_struct *vma)
+{
+	return false;
 }
 
 static inline bool userfaultfd_armed(struct vm_area_struct *vma)
@@ -114,6 +121,9 @@ struct vma_iterator {
 				     .mas = { .first = (mm_)->mmap } }
 #define for_each_vma(vmi, vma) \
 	for (vma = find_vma((vmi).mm, (vmi).addr); vma; vma = vma->vm_next)
+#define for_each_vma_range(vmi, vma, end) \
+	for (vma = find_vma((vmi).mm, (vmi).addr); vma && vma->vm_start < (end); \
+	     vma = vma->vm_next)
 
 static inline void vma_iter_init(struct vma_iterator *vmi, struct mm_struct *mm,
 				 unsigned long addr)

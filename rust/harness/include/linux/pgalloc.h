@@ -11,6 +11,7 @@
 #define __GFP_RETRY_MAYFAIL	8u
 #define __GFP_NOWARN		16u
 #define __GFP_NOMEMALLOC	32u
+#define __GFP_NORETRY		64u
 
 pgtable_t __pte_alloc_one(struct mm_struct *mm, gfp_t gfp);
 void pte_free(struct mm_struct *mm, pgtable_t table);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Stubbed: include/linux/sysctl.h, init.h */
+/* Stubbed: include/linux/sysctl.h, init.h, kstrtox.h */
 #ifndef _LINUX_SYSCTL_H
 #define _LINUX_SYSCTL_H
 
@@ -25,6 +25,10 @@ int proc_dointvec_minmax(const struct ctl_table *table, int write,
 /* Remembers the first of @table. */
 #define register_sysctl_init(path, table)	(harness_sysctl = (table))
 extern const struct ctl_table *harness_sysctl;
+
+/* There is no command line. */
+#define __setup(name, fn)	static int (*setup_##fn)(char *) __attribute__((unused)) = fn
+int kstrtoint(const char *s, unsigned int base, int *res);
 
 #define subsys_initcall(fn) \
 	__attribute__((constructor)) static void initcall_##fn(void) { fn(); }

@@ -373,7 +373,7 @@ impl<const TEST: usize> PageTables for Fake<TEST> {
         Some(&source.tracker)
     }
 
-    fn prepare((): &(), supplies: &mut Supplies<TEST>) {
+    fn prepare((): &(), supplies: &mut Supplies<TEST>, _: bool) {
         let world = Self::world();
         supplies.tried = true;
         if supplies.table {
@@ -483,7 +483,7 @@ impl<const TEST: usize> PageTables for Fake<TEST> {
         Self::world().now.load(Relaxed) as u64
     }
 
-    fn interrupted() -> bool {
+    fn interrupted(_: bool) -> bool {
         Self::world().interrupted.load(Relaxed) != 0
     }
 }

@@ -275,6 +275,17 @@ unsafe extern "C" fn async_pgtable_session_overlaps(
     unsafe { session(this) }.is_waited_for(start, end)
 }
 
+/// Number of ranges that the child waits for.
+///
+/// # Safety
+///
+/// As for [`session`].
+#[export]
+unsafe extern "C" fn async_pgtable_session_pending(this: *mut c_void) -> c_ulong {
+    // SAFETY: By the contract of this function.
+    unsafe { session(this) }.pending()
+}
+
 /// Ends the session because the child is gone, and waits until nobody copies to it.
 ///
 /// Called by the child's task when it exits, and by `__mmput()`, without locks.
@@ -431,6 +442,17 @@ unsafe extern "C" fn async_pgtable_tracker_overlaps(
 unsafe extern "C" fn async_pgtable_tracker_is_idle(this: *mut c_void) -> bool {
     // SAFETY: By the contract of this function.
     unsafe { tracker(this) }.is_idle()
+}
+
+/// Number of sessions of a parent.
+///
+/// # Safety
+///
+/// As for [`tracker`].
+#[export]
+unsafe extern "C" fn async_pgtable_tracker_sessions(this: *mut c_void) -> c_ulong {
+    // SAFETY: By the contract of this function.
+    unsafe { tracker(this) }.sessions()
 }
 
 /// Fails every session of a parent that is about to be reaped.

@@ -124,7 +124,7 @@ pub trait Entry {
 ///         Some(&parent.tracker)
 ///     }
 ///
-///     fn prepare((): &(), (): &mut ()) {}
+///     fn prepare((): &(), (): &mut (), _: bool) {}
 ///
 ///     unsafe fn copy(parent: &Parent, _: (), addr: usize, _: &mut (), _: Party) -> Result<bool> {
 ///         let number = parent.memory[addr].load(Relaxed);
@@ -156,7 +156,7 @@ pub trait Entry {
 ///     fn now() -> u64 {
 ///         0
 ///     }
-///     fn interrupted() -> bool {
+///     fn interrupted(_: bool) -> bool {
 ///         false
 ///     }
 /// }
@@ -215,8 +215,9 @@ pub trait PageTables: Sized {
     /// Allocates, or waits for, what the last copy lacked. Sleeps, and is called without spinlocks.
     ///
     /// It may get nothing, without having called the OOM killer. The next copy knows whether that
-    /// is still needed.
-    fn prepare(payer: &Self::Payer, supplies: &mut Self::Supplies);
+    /// is still needed. Little is tried at a time, for others may wait meanwhile, unless there is
+    /// no `other` time.
+    fn prepare(payer: &Self::Payer, supplies: &mut Self::Supplies, other: bool);
 
     /// Copies the range at `addr`, or goes on where a copy stopped before. Does not sleep.
     ///
@@ -280,6 +281,7 @@ pub trait PageTables: Sized {
     /// The time in nanoseconds since any moment. Does not go back, and does not sleep.
     fn now() -> u64;
 
-    /// Gives way to others between two ranges. Returns whether the task is being killed.
-    fn interrupted() -> bool;
+    /// Gives way to others between two ranges. Returns whether the task is being killed; if it is
+    /// not `killable`, whether the OOM killer waits for what it has.
+    fn interrupted(killable: bool) -> bool;
 }

@@ -145,6 +145,12 @@ impl<P: PageTables> Session<P> {
         self.state.load(Acquire) & OUTCOME != 0
     }
 
+    /// Number of ranges that are still to be copied, and can be.
+    pub fn pending(&self) -> usize {
+        // Relaxed: nothing depends on it.
+        self.state.load(Relaxed) >> OUTCOME_BITS
+    }
+
     /// Is something still to be copied, and can be?
     ///
     /// If not, everything that has been copied is visible.

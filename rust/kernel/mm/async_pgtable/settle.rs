@@ -44,9 +44,11 @@ impl<P: PageTables> Session<P> {
             let Some((parent, payer)) = self.parent() else {
                 return Ok(());
             };
-            P::prepare(&payer, &mut supplies);
+            // Who looks at the child has one try, and others may wait for who is on the parent's side.
+            let other = patience.is_some() || party == Party::Push;
+            P::prepare(&payer, &mut supplies, other);
             // Asked before the claim: this may give way to others.
-            let dying = P::interrupted();
+            let dying = P::interrupted(killable);
             let killed = killable && dying;
             let Some(mut claim) = Claim::new(self, addr) else {
                 return Ok(());
@@ -86,8 +88,8 @@ impl<P: PageTables> Session<P> {
                         return Ok(());
                     }
                     // What has been freed, by RCU or by a child that has failed, and what is
-                    // charged beforehand for another CPU, comes later. Others wait for who is being
-                    // killed, and may lack what we have got.
+                    // charged beforehand for another CPU, comes later. But the OOM killer waits for
+                    // its victims, and others may lack what we have got.
                     patience.waits::<P>(since::<P>(missed.take()));
                     if !dying && patience.lacks() {
                         missed = Some(P::now());
@@ -178,7 +180,7 @@ impl<P: PageTables> Session<P> {
                 self.abandon();
                 break;
             }
-            if P::interrupted() && killable {
+            if P::interrupted(killable) && killable {
                 return Err(EINTR);
             }
             let source = Some((tracker, source));
@@ -212,7 +214,7 @@ impl<P: PageTables> Session<P> {
         while let Some(addr) = self.next(cursor, end) {
             self.settle(addr, None, Party::Pull, patience.as_mut(), killable)?;
             cursor = addr + P::RANGE_SIZE;
-            if P::interrupted() && killable && cursor < end {
+            if P::interrupted(killable) && killable && cursor < end {
                 return Err(EINTR);
             }
         }
@@ -224,7 +226,7 @@ impl<P: PageTables> Session<P> {
     pub fn copy_all(&self) -> Result {
         let mut cursor = 0;
         while let Some(addr) = self.next(cursor, usize::MAX) {
-            if P::interrupted() {
+            if P::interrupted(true) {
                 break;
             }
             // Nobody stands behind it: it may wait for each range.

@@ -73,6 +73,12 @@ impl<P: PageTables> Tracker<P> {
         self.live.load(Acquire) == 0
     }
 
+    /// Number of sessions.
+    pub fn sessions(&self) -> usize {
+        // Relaxed: nothing depends on it.
+        self.live.load(Relaxed)
+    }
+
     /// May a session be added? If so, it may until one is: the parent's mmap_lock is held for
     /// writing.
     pub(super) fn has_room(&self) -> bool {

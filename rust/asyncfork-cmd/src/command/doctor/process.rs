@@ -15,8 +15,11 @@ use std::sync::atomic::Ordering;
 use anyhow::Result;
 use anyhow::anyhow;
 use anyhow::bail;
+use asyncfork::Decider;
+use asyncfork::Forks;
 use asyncfork::Mode;
 
+use super::super::status::decision;
 use super::Finding;
 use super::cgroup;
 use super::cgroup::Limit;
@@ -40,6 +43,8 @@ const LITTLE_KIB: u64 = 32 << 10;
 pub struct Process {
     pub name: String,
     pub memory: Memory,
+    /// What became of its forks; none if the kernel does not tell
+    forks: Option<Forks>,
     /// Pinned (KiB)
     pinned_kib: u64,
     /// Page tables that it has (KiB)
@@ -96,6 +101,7 @@ impl Process {
         Ok(Self {
             memory,
             name,
+            forks: Forks::read(root, pid.unsigned_abs()).ok().flatten(),
             pinned_kib: kib(&status, "VmPin").unwrap_or(0),
             tables_kib: kib(&status, "VmPTE").unwrap_or(u64::MAX),
             descriptors: descriptors(&directory.join("fd")),
@@ -112,7 +118,10 @@ impl Process {
 
     pub fn findings(&self, mode: Option<Mode>) -> Vec<Finding> {
         let mut found = Vec::new();
-        found.extend(prctl(mode));
+        match &self.forks {
+            Some(forks) => found.extend(told(forks)),
+            None => found.extend(prctl(mode)),
+        }
         found.push(self.deferred());
         found.extend(self.others());
         found.extend(self.userfaultfd());
@@ -311,7 +320,36 @@ impl Process {
     }
 }
 
-/// Whether it asks, which only it can know.
+/// What the kernel tells of its forks.
+fn told(forks: &Forks) -> Vec<Finding> {
+    let (about, fact) = ("asks", decision(forks));
+    let mut found = vec![match (forks.on, forks.decided_by) {
+        (true, _) => Finding::ok(about, fact),
+        (false, Decider::Cgroup) => {
+            let remedy = "write 1 or inherit to memory.async_pgtable of its control group, and of \
+                 those above that say 0";
+            Finding::problem(about, fact, remedy)
+        }
+        // That is said of the machine already.
+        (false, Decider::System) => Finding::note(about, fact, "see vm.async_pgtable above"),
+        (false, _) => {
+            let remedy = "start it with asyncfork run -- CMD, or write 1 to memory.async_pgtable \
+                 of its control group";
+            Finding::note(about, fact, remedy)
+        }
+    }];
+    if let Some(reason) = &forks.last_fallback {
+        let fact = format!(
+            "{} copied in the call, {} did not; the last one by {reason}",
+            forks.fallbacks, forks.asynchronous
+        );
+        let remedy = format!("asyncfork doctor says what to do about fallback_{reason}");
+        found.push(Finding::note("its forks", fact, remedy));
+    }
+    found
+}
+
+/// Whether it asks, which only it can know on a kernel that does not tell.
 fn prctl(mode: Option<Mode>) -> Option<Finding> {
     match mode? {
         Mode::Off => None,
@@ -321,7 +359,7 @@ fn prctl(mode: Option<Mode>) -> Option<Finding> {
         )),
         Mode::OnRequest => Some(Finding::note(
             "asks",
-            "unknown: the kernel does not tell whether another process has set the prctl",
+            "unknown: this kernel does not tell whether another process has set the prctl",
             "start it with asyncfork run -- CMD; asyncfork watch shows whether its forks start sessions",
         )),
     }
@@ -443,6 +481,31 @@ mod tests {
         assert!(problems.iter().all(|f| f.verdict != Verdict::Problem));
         let (verdict, fact) = said(&process, "asks");
         assert!(verdict == Verdict::Note && fact.starts_with("unknown"));
+    }
+
+    #[test]
+    fn what_the_kernel_tells() {
+        let root = proc(STATUS, STAT, &smaps(&[(WHOLE, "", [65536, 0, 0], "ac")]));
+        let said = |on, by: &str, last: &str| {
+            let text = format!(
+                "fork_async: {on}\ndecided_by: {by}\nforks: 3\nfallbacks: 2\nlast_fallback: {last}\n\
+                 children_pending: 0\nranges_pending: 0\npushes: 0\npush_ns: 0\npush_max_ns: 0\n"
+            );
+            fs::write(root.path().join("proc/7/async_pgtable"), text).unwrap();
+            Process::read(root.path(), 7).unwrap()
+        };
+        let verdict = |on, by| super::tests::said(&said(on, by, "none"), "asks").0;
+        assert_eq!(verdict(1, "process"), Verdict::Ok);
+        assert_eq!(verdict(1, "cgroup"), Verdict::Ok);
+        assert_eq!(verdict(0, "nobody"), Verdict::Note);
+        assert_eq!(verdict(0, "system"), Verdict::Note);
+        assert_eq!(verdict(0, "cgroup"), Verdict::Problem);
+        let (verdict, fact) = super::tests::said(&said(1, "process", "pinned"), "its forks");
+        assert_eq!(verdict, Verdict::Note);
+        assert_eq!(
+            fact,
+            "2 copied in the call, 3 did not; the last one by pinned"
+        );
     }
 
     #[test]

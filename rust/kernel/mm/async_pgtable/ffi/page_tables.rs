@@ -178,9 +178,9 @@ impl PageTables for Kernel {
         unsafe { tracker.as_ref() }
     }
 
-    fn prepare(payer: &Payer, supplies: &mut Supplies) {
+    fn prepare(payer: &Payer, supplies: &mut Supplies, other: bool) {
         // SAFETY: By the type invariants.
-        unsafe { bindings::async_pgtable_prepare(payer.0, &mut supplies.0) };
+        unsafe { bindings::async_pgtable_prepare(payer.0, &mut supplies.0, other) };
     }
 
     unsafe fn copy(
@@ -267,9 +267,9 @@ impl PageTables for Kernel {
         unsafe { bindings::async_pgtable_now() }
     }
 
-    fn interrupted() -> bool {
+    fn interrupted(killable: bool) -> bool {
         // SAFETY: As above.
-        unsafe { bindings::async_pgtable_interrupted() }
+        unsafe { bindings::async_pgtable_interrupted(killable) }
     }
 }
 
