@@ -42,9 +42,9 @@ pub struct Forks {
     pub ranges_pending: u64,
     /// Page tables that were copied to children because the process was about to change memory.
     pub pushes: u64,
-    /// How long that took in all.
+    /// How long its tasks were kept by that in all, whatever they waited for.
     pub push_time: Duration,
-    /// The longest of them.
+    /// The longest time that one was.
     pub longest_push: Duration,
 }
 

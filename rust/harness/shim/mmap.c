@@ -463,7 +463,7 @@ struct mm_struct *mm_alloc(void)
 	if (should_failslab())
 		return NULL;
 	mm = xzalloc(sizeof(*mm));
-	mm->mm_count = mm->mm_users = 1;
+	mm->mm_count = mm->mm_users.counter = 1;
 	mm->id = __atomic_fetch_add(&nr_mms, 1, __ATOMIC_RELAXED);
 	mm->fate = xzalloc(sizeof(*mm->fate));
 	mm->fate->refcount = 1;
@@ -611,12 +611,12 @@ void mmdrop(struct mm_struct *mm)
 
 bool mmget_not_zero(struct mm_struct *mm)
 {
-	int users = READ_ONCE(mm->mm_users);
+	int users = READ_ONCE(mm->mm_users.counter);
 
 	do {
 		if (!users)
 			return false;
-	} while (!__atomic_compare_exchange_n(&mm->mm_users, &users, users + 1,
+	} while (!__atomic_compare_exchange_n(&mm->mm_users.counter, &users, users + 1,
 					      false, __ATOMIC_ACQ_REL,
 					      __ATOMIC_RELAXED));
 	got = mm;
@@ -633,7 +633,7 @@ static void __mmput(struct mm_struct *mm)
 
 static bool put_user(struct mm_struct *mm)
 {
-	int users = __atomic_sub_fetch(&mm->mm_users, 1, __ATOMIC_ACQ_REL);
+	int users = __atomic_sub_fetch(&mm->mm_users.counter, 1, __ATOMIC_ACQ_REL);
 
 	BUG_ON(users < 0);
 	got = NULL;
@@ -698,7 +698,7 @@ void mmput_own(struct mm_struct *mm)
 
 	might_sleep();
 	if (async_pgtable_is_source(mm)) {
-		if (__atomic_compare_exchange_n(&mm->mm_users, &one, 0, false,
+		if (__atomic_compare_exchange_n(&mm->mm_users.counter, &one, 0, false,
 						__ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
 			got = NULL;
 			__mmput(mm);

@@ -70,7 +70,11 @@ void async_pgtable_stats_fallback(struct mm_struct *mm,
 {
 }
 
-void async_pgtable_stats_push(struct mm_struct *mm, u64 ns, bool complete)
+void async_pgtable_stats_push(struct mm_struct *mm, u64 ns)
+{
+}
+
+void async_pgtable_stats_range(struct mm_struct *mm)
 {
 }
 

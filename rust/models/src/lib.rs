@@ -758,7 +758,7 @@ impl PageTables for Machine {
         Some(&source.tracker)
     }
 
-    fn prepare(payer: &Arc<Payer>, supplies: &mut Supplies, _: bool) {
+    fn prepare(payer: &Arc<Payer>, supplies: &mut Supplies, _: Party, _: bool) {
         might_sleep();
         payer.step();
         supplies.payer = Some(payer.clone());
@@ -832,7 +832,7 @@ impl PageTables for Machine {
         }
     }
 
-    fn count(_: Event, _: usize) {}
+    fn count(_: &Arc<Payer>, _: Event, _: usize) {}
 
     fn give_back(supplies: &mut Supplies) {
         let wants_page = supplies.wants_page;

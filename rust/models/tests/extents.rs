@@ -44,7 +44,7 @@ impl PageTables for Set {
         Some(&parent.0)
     }
 
-    fn prepare(_: &(), _: &mut (), _: bool) {}
+    fn prepare(_: &(), _: &mut (), _: Party, _: bool) {}
 
     unsafe fn copy(
         parent: &Parent,
@@ -71,7 +71,7 @@ impl PageTables for Set {
     }
 
     fn kill(_: &[Option<()>], _: Error) {}
-    fn count(_: Event, _: usize) {}
+    fn count(_: &(), _: Event, _: usize) {}
     fn pause(_: &Parent) {}
     fn give_back((): &mut ()) {}
     fn wait_for_memory() {}

@@ -28,7 +28,8 @@ void mem_cgroup_put(struct mem_cgroup *memcg);
 int mem_cgroup_charge(struct folio *folio, struct mm_struct *mm, gfp_t gfp);
 
 /* What is counted for a group, nobody reads here. */
-static inline void count_memcg_event_mm(struct mm_struct *mm, enum vm_event_item event)
+static inline void count_memcg_events(struct mem_cgroup *memcg, enum vm_event_item event,
+				      unsigned long nr)
 {
 }
 

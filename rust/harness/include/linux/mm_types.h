@@ -109,7 +109,7 @@ struct fate {
 struct mm_struct {
 	struct {
 		int mm_count;
-		int mm_users;
+		atomic_t mm_users;
 		unsigned long flags;
 		unsigned int write_protect_seq;
 		struct rw_semaphore mmap_lock;

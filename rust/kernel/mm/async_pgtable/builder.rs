@@ -174,14 +174,16 @@ impl<P: PageTables> Builder<P> {
     /// can reach the child or unlock the parent.
     pub fn arm(self, target: P::Target) -> Option<Arc<Session<P>>> {
         if self.sync != 0 {
-            P::count(Event::RangeSync, self.sync);
+            P::count(&self.payer, Event::RangeSync, self.sync);
         }
         if self.deferred == 0 {
-            P::count(Event::Fallback(self.refusal), 1);
+            P::count(&self.payer, Event::Fallback(self.refusal), 1);
             return None;
         }
 
         P::account(&target, 0, self.deferred, self.deferred);
+        P::count(&self.payer, Event::SessionStart, 1);
+        P::count(&self.payer, Event::RangeDefer, self.deferred);
         let session = Session::new(
             self.bitmap,
             self.extents,
@@ -194,8 +196,6 @@ impl<P: PageTables> Builder<P> {
             Ok(session) => session.into(),
             Err(never) => match never {},
         };
-        P::count(Event::SessionStart, 1);
-        P::count(Event::RangeDefer, self.deferred);
 
         let added = P::tracker(&self.source).ok_or(EINVAL);
         if added

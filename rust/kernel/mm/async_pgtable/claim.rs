@@ -179,7 +179,7 @@ mod tests {
         drop(claim);
         assert!(session.is_pending(addr(1)));
 
-        Fake::<3>::prepare(&(), &mut supplies, true);
+        Fake::<3>::prepare(&(), &mut supplies, Party::Push, true);
         let mut claim = Claim::new(&session, addr(1)).ok_or(EINVAL)?;
         let copied = claim.copy(&parent, &mut supplies, Party::Push)?;
         assert_eq!(parent.copy_of(0, 1), 2);

@@ -49,7 +49,7 @@ struct World {
     alloc_failures: Atomic<usize>,
     /// Copies that fail from now on.
     copy_failures: Atomic<usize>,
-    /// Is the task being killed?
+    /// Is the task being killed? By the OOM killer, if it is 2.
     interrupted: Atomic<usize>,
     /// Is it when an allocation fails?
     interrupts: Atomic<usize>,
@@ -176,6 +176,11 @@ impl<const TEST: usize> Fake<TEST> {
         Self::world()
             .interrupted
             .store(usize::from(interrupted), Relaxed);
+    }
+
+    /// Makes the task a victim of the OOM killer.
+    pub fn make_victim() {
+        Self::world().interrupted.store(2, Relaxed);
     }
 
     /// Sends the task a fatal signal when an allocation fails.
@@ -373,7 +378,7 @@ impl<const TEST: usize> PageTables for Fake<TEST> {
         Some(&source.tracker)
     }
 
-    fn prepare((): &(), supplies: &mut Supplies<TEST>, _: bool) {
+    fn prepare((): &(), supplies: &mut Supplies<TEST>, _: Party, _: bool) {
         let world = Self::world();
         supplies.tried = true;
         if supplies.table {
@@ -455,7 +460,7 @@ impl<const TEST: usize> PageTables for Fake<TEST> {
         }
     }
 
-    fn count(event: Event, nr: usize) {
+    fn count((): &(), event: Event, nr: usize) {
         Self::world().events[event_index(event)].fetch_add(nr, Relaxed);
     }
 
@@ -483,7 +488,8 @@ impl<const TEST: usize> PageTables for Fake<TEST> {
         Self::world().now.load(Relaxed) as u64
     }
 
-    fn interrupted(_: bool) -> bool {
-        Self::world().interrupted.load(Relaxed) != 0
+    fn interrupted(killable: bool) -> bool {
+        let interrupted = Self::world().interrupted.load(Relaxed);
+        interrupted > usize::from(!killable)
     }
 }

@@ -124,7 +124,7 @@ pub trait Entry {
 ///         Some(&parent.tracker)
 ///     }
 ///
-///     fn prepare((): &(), (): &mut (), _: bool) {}
+///     fn prepare((): &(), (): &mut (), _: Party, _: bool) {}
 ///
 ///     unsafe fn copy(parent: &Parent, _: (), addr: usize, _: &mut (), _: Party) -> Result<bool> {
 ///         let number = parent.memory[addr].load(Relaxed);
@@ -149,7 +149,7 @@ pub trait Entry {
 ///         false
 ///     }
 ///     fn kill(_: &[Option<()>], _: Error) {}
-///     fn count(_: Event, _: usize) {}
+///     fn count((): &(), _: Event, _: usize) {}
 ///     fn pause(_: &Arc<Parent>) {}
 ///     fn give_back((): &mut ()) {}
 ///     fn wait_for_memory() {}
@@ -215,9 +215,8 @@ pub trait PageTables: Sized {
     /// Allocates, or waits for, what the last copy lacked. Sleeps, and is called without spinlocks.
     ///
     /// It may get nothing, without having called the OOM killer. The next copy knows whether that
-    /// is still needed. Little is tried at a time, for others may wait meanwhile, unless there is
-    /// no `other` time.
-    fn prepare(payer: &Self::Payer, supplies: &mut Self::Supplies, other: bool);
+    /// is still needed. Little is tried at a time if there is an `other` time.
+    fn prepare(payer: &Self::Payer, supplies: &mut Self::Supplies, party: Party, other: bool);
 
     /// Copies the range at `addr`, or goes on where a copy stopped before. Does not sleep.
     ///
@@ -265,8 +264,8 @@ pub trait PageTables: Sized {
     /// Kills the processes that run on `targets`, because of `why`. Does not sleep.
     fn kill(targets: &[Option<Self::Target>], why: Error);
 
-    /// Counts `nr` times `event`.
-    fn count(event: Event, nr: usize);
+    /// Counts `nr` times `event`, also for `payer`. Does not sleep.
+    fn count(payer: &Self::Payer, event: Event, nr: usize);
 
     /// Sleeps for a moment, because somebody on the side of `source` is in the way.
     fn pause(source: &Self::Source);

@@ -223,15 +223,20 @@ mod tests {
     }
 
     #[test]
-    fn who_is_killed_does_not_wait_for_memory() -> Result {
+    fn victims_do_not_wait_for_memory() -> Result {
         Fake::<38>::reset();
         let parent = Parent::<38>::new()?;
-        Fake::fork(&parent, 0, &[0])?.ok_or(EINVAL)?;
+        let session = Fake::fork(&parent, 0, &[0, 1])?.ok_or(EINVAL)?;
+        // Who is killed otherwise does in munmap(), which is past failing.
         Fake::<38>::fail_allocs(1);
         Fake::<38>::interrupt(true);
-        // As munmap(), which is past failing.
         parent.tracker.push(&parent, addr(0), addr(1), false)?;
-        assert_eq!(Fake::<38>::waits_for_memory(), 0);
+        assert_eq!(Fake::<38>::waits_for_memory(), 1);
+        assert!(session.is_good());
+        Fake::<38>::fail_allocs(1);
+        Fake::<38>::make_victim();
+        parent.tracker.push(&parent, addr(1), addr(2), false)?;
+        assert_eq!(Fake::<38>::waits_for_memory(), 1);
         assert!(Fake::<38>::killed(0));
         Ok(())
     }

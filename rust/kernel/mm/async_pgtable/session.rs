@@ -250,7 +250,7 @@ impl<P: PageTables> Session<P> {
         let Some(ends) = self.ends.lock().take() else {
             return;
         };
-        P::count(Event::SessionComplete, 1);
+        P::count(&ends.payer, Event::SessionComplete, 1);
         self.detach(&ends);
     }
 
@@ -288,8 +288,8 @@ impl<P: PageTables> Session<P> {
     /// space, see [`copy_all`](Self::copy_all).
     pub(super) fn let_go(&self, ended: Ended<P>) -> P::Target {
         self.quiesce();
-        P::count(Event::SessionFail, 1);
-        P::count(Event::RangeAbandon, ended.pending);
+        P::count(&ended.ends.payer, Event::SessionFail, 1);
+        P::count(&ended.ends.payer, Event::RangeAbandon, ended.pending);
         self.detach(&ended.ends);
         ended.ends.target
     }
@@ -308,8 +308,8 @@ impl<P: PageTables> Session<P> {
         let ended = self.end(Outcome::Abandoned);
         self.quiesce();
         if let Some(ended) = ended {
-            P::count(Event::SessionAbandon, 1);
-            P::count(Event::RangeAbandon, ended.pending);
+            P::count(&ended.ends.payer, Event::SessionAbandon, 1);
+            P::count(&ended.ends.payer, Event::RangeAbandon, ended.pending);
             self.detach(&ended.ends);
         }
     }

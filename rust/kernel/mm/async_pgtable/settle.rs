@@ -44,9 +44,7 @@ impl<P: PageTables> Session<P> {
             let Some((parent, payer)) = self.parent() else {
                 return Ok(());
             };
-            // Who looks at the child has one try, and others may wait for who is on the parent's side.
-            let other = patience.is_some() || party == Party::Push;
-            P::prepare(&payer, &mut supplies, other);
+            P::prepare(&payer, &mut supplies, party, patience.is_some());
             // Asked before the claim: this may give way to others.
             let dying = P::interrupted(killable);
             let killed = killable && dying;
@@ -115,7 +113,7 @@ impl<P: PageTables> Session<P> {
                         patience.succeeds();
                     }
                     if settled != Settled::TooLate {
-                        P::count(Event::RangeSettle(party), 1);
+                        P::count(&payer, Event::RangeSettle(party), 1);
                     }
                     if settled == Settled::Last {
                         self.complete();

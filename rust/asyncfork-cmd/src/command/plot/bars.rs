@@ -130,12 +130,17 @@ where
             let corners = [(left, floor), (left + width, value)];
             chart.draw_series([Rectangle::new(corners, colour.filled())])?;
             let middle = left + width / 2.0;
-            let ends = [
-                (middle, bar.value.low.max(floor.min(value))),
-                (middle, bar.value.high),
-            ];
             if bar.value.low < bar.value.high {
-                chart.draw_series([PathElement::new(ends, INK.stroke_width(1))])?;
+                let (low, high) = (bar.value.low, bar.value.high);
+                // Of the half that is within the bar, grey would not be seen.
+                let (inner, outer) = match value >= floor {
+                    true => ([low.max(floor), value], [value, high]),
+                    false => ([value, high.min(floor)], [low, value]),
+                };
+                for (ends, colour) in [(inner, WHITE), (outer, INK)] {
+                    let ends = ends.map(|at| (middle, at));
+                    chart.draw_series([PathElement::new(ends, colour.stroke_width(1))])?;
+                }
             }
             if labelled {
                 let (at, side) = match value >= floor {

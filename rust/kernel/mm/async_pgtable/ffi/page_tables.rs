@@ -178,9 +178,10 @@ impl PageTables for Kernel {
         unsafe { tracker.as_ref() }
     }
 
-    fn prepare(payer: &Payer, supplies: &mut Supplies, other: bool) {
+    fn prepare(payer: &Payer, supplies: &mut Supplies, party: Party, other: bool) {
+        let (supplies, party) = (&mut supplies.0, party_to_c(party));
         // SAFETY: By the type invariants.
-        unsafe { bindings::async_pgtable_prepare(payer.0, &mut supplies.0, other) };
+        unsafe { bindings::async_pgtable_prepare(payer.0, supplies, party, other) };
     }
 
     unsafe fn copy(
@@ -242,9 +243,9 @@ impl PageTables for Kernel {
         unsafe { bindings::async_pgtable_kill(mms.as_mut_ptr(), nr, why.to_errno()) }
     }
 
-    fn count(event: Event, nr: usize) {
-        // SAFETY: No requirements.
-        unsafe { bindings::async_pgtable_count(event_to_c(event), nr) }
+    fn count(payer: &Payer, event: Event, nr: usize) {
+        // SAFETY: By the type invariants.
+        unsafe { bindings::async_pgtable_count(payer.0, event_to_c(event), nr) }
     }
 
     fn pause(_: &ARef<Mm>) {
