@@ -43,9 +43,29 @@ pub struct Forks {
     /// Page tables that were copied to children because the process was about to change memory.
     pub pushes: u64,
     /// How long its tasks were kept by that in all, whatever they waited for.
+    #[cfg_attr(feature = "serde", serde(rename = "push_ns", with = "nanoseconds"))]
     pub push_time: Duration,
     /// The longest time that one was.
+    #[cfg_attr(feature = "serde", serde(rename = "push_max_ns", with = "nanoseconds"))]
     pub longest_push: Duration,
+}
+
+/// As the kernel tells them.
+#[cfg(feature = "serde")]
+mod nanoseconds {
+    use std::time::Duration;
+
+    use serde::Deserialize;
+    use serde::Deserializer;
+    use serde::Serializer;
+
+    pub fn serialize<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(time.as_nanos().try_into().unwrap_or(u64::MAX))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        u64::deserialize(deserializer).map(Duration::from_nanos)
+    }
 }
 
 impl Forks {

@@ -163,6 +163,7 @@ mod tests {
         let root = proc(Some(TEXT));
         let process = Process::read(root.path(), 7).unwrap();
         let json = serde_json::to_string(&process).unwrap();
+        assert!(json.contains(r#""push_max_ns":61210"#), "{json}");
         assert_eq!(serde_json::from_str::<Process>(&json).unwrap(), process);
     }
 
