@@ -5,11 +5,14 @@
 use std::env;
 use std::ffi::CStr;
 use std::ffi::CString;
+use std::fmt;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use anyhow::Result;
+use anyhow::bail;
 use serde::Deserialize;
 use serde::Serialize;
 
@@ -155,6 +158,19 @@ pub fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
         let (key, value) = line.split_once(':')?;
         (key.trim() == name).then(|| value.trim())
     })
+}
+
+/// `/proc/PID/status` of process `pid`, in the /proc below `root`, and its name.
+///
+/// # Errors
+///
+/// That it is not there.
+pub fn process_status(root: &Path, pid: impl fmt::Display) -> Result<(String, String)> {
+    let Ok(status) = fs::read_to_string(root.join(format!("proc/{pid}/status"))) else {
+        bail!("there is no process {pid}: it has exited, or never was (or /proc hides it: root)");
+    };
+    let name = field(&status, "Name").unwrap_or("?").to_owned();
+    Ok((status, name))
 }
 
 /// What runs this CPU: the hypervisor's signature in CPUID leaf 0x4000_0000.

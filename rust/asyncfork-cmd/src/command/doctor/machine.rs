@@ -143,24 +143,37 @@ fn config(root: &Path, release: &str) -> Option<(String, String)> {
 
 /// What a counter that is not zero says.
 fn counted(name: &str, value: u64) -> Option<Finding> {
-    let remedy = match name {
-        "session_fail" => {
-            let fact = format!(
-                "{value} children were killed since boot, as there was no memory to copy for them"
-            );
-            let remedy = "dmesg | grep async_pgtable: says who; give them memory: raise memory.max, or keep more free";
-            return Some(Finding::problem(name, fact, remedy));
-        }
+    if name == "session_fail" {
+        let fact = format!(
+            "{value} children were killed since boot, as there was no memory to copy for them"
+        );
+        let remedy = "dmesg | grep async_pgtable: says who; give them memory: raise memory.max, or keep more free";
+        return Some(Finding::problem(name, fact, remedy));
+    }
+    let remedy = remedy(name)?;
+    let unit = if name == "range_sync" {
+        "ranges"
+    } else {
+        "forks"
+    };
+    let meaning = asyncfork::meaning(name).unwrap_or("copied in the call");
+    let fact = format!("{value} {unit} since boot, {meaning}");
+    Some(Finding::note(name, fact, remedy))
+}
+
+/// What to do about what the counter `name` counts, if that was copied in the call.
+pub fn remedy(name: &str) -> Option<&'static str> {
+    Some(match name {
         "range_sync" => {
             "give the group of the process memory, or fork when fewer children are pending"
         }
-        "fallback_off" => "sysctl vm.async_pgtable=1",
+        "fallback_off" => "sysctl vm.async_pgtable=1, and 1 or inherit in memory.async_pgtable",
         "fallback_arch" => "none here: it takes x86-64, and no Xen PV guest",
         "fallback_notifier" => {
             "none while the process has KVM, or RDMA with on-demand paging: have another process fork"
         }
         "fallback_pinned" => {
-            "write vm.async_pgtable=1 at boot (/etc/sysctl.d), before programs do direct I/O: then only page tables with pins are copied"
+            "boot with async_pgtable=1, so that pins are noted before programs do direct I/O: then only page tables with pins are copied"
         }
         "fallback_small" => "none: small processes, or huge pages, have nothing to defer",
         "fallback_sessions" => {
@@ -173,15 +186,7 @@ fn counted(name: &str, value: u64) -> Option<Finding> {
             "the kernel's Documentation/admin-guide/mm/async_pgtable.rst says what it is"
         }
         _ => return None,
-    };
-    let unit = if name == "range_sync" {
-        "ranges"
-    } else {
-        "forks"
-    };
-    let meaning = asyncfork::meaning(name).unwrap_or("copied in the call");
-    let fact = format!("{value} {unit} since boot, {meaning}");
-    Some(Finding::note(name, fact, remedy))
+    })
 }
 
 /// What strict accounting of memory leaves (KiB); none if it is not strict.

@@ -29,6 +29,7 @@ use super::smaps::Reason;
 use super::smaps::Size;
 use crate::machine::field;
 use crate::machine::kib;
+use crate::machine::process_status;
 use crate::terminal::Progress;
 
 /// A page table (KiB).
@@ -66,12 +67,7 @@ impl Process {
     pub fn read(root: &Path, pid: i32) -> Result<Self> {
         let directory = root.join(format!("proc/{pid}"));
         let text = |name| fs::read_to_string(directory.join(name));
-        let Ok(status) = text("status") else {
-            bail!(
-                "there is no process {pid}: it has exited, or never was (or /proc hides it: root)"
-            );
-        };
-        let name = field(&status, "Name").unwrap_or("?").to_owned();
+        let (status, name) = process_status(root, pid)?;
         let who = format!("process {pid} ({name})");
         if matches!(
             field(&status, "State").unwrap_or("").chars().next(),
@@ -343,7 +339,7 @@ fn told(forks: &Forks) -> Vec<Finding> {
             "{} copied in the call, {} did not; the last one by {reason}",
             forks.fallbacks, forks.asynchronous
         );
-        let remedy = format!("asyncfork doctor says what to do about fallback_{reason}");
+        let remedy = machine::remedy(&format!("fallback_{reason}")).unwrap_or_default();
         found.push(Finding::note("its forks", fact, remedy));
     }
     found

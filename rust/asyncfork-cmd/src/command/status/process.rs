@@ -2,21 +2,19 @@
 
 //! `asyncfork status PID`: what became of the forks of a process.
 
-use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
 use anyhow::anyhow;
-use anyhow::bail;
 use asyncfork::Decider;
 use asyncfork::Forks;
 use serde::Deserialize;
 use serde::Serialize;
 
 use super::ABSENT;
-use crate::machine::field;
+use crate::machine::process_status;
 use crate::report::table;
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -34,13 +32,7 @@ impl Process {
     ///
     /// Whatever keeps it from being shown, and what to do about it.
     pub fn read(root: &Path, pid: u32) -> Result<Self> {
-        let status = fs::read_to_string(root.join(format!("proc/{pid}/status")));
-        let Ok(status) = status else {
-            bail!(
-                "there is no process {pid}: it has exited, or never was (or /proc hides it: root)"
-            );
-        };
-        let name = field(&status, "Name").unwrap_or("?").to_owned();
+        let (_, name) = process_status(root, pid)?;
         let who = format!("process {pid} ({name})");
         let forks = Forks::read(root, pid).map_err(|error| match error.kind() {
             ErrorKind::PermissionDenied => {
@@ -118,6 +110,8 @@ fn pushes(forks: &Forks) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     const TEXT: &str = "fork_async: 1\ndecided_by: process\nforks: 12\nfallbacks: 2\n\
