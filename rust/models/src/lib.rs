@@ -834,6 +834,8 @@ impl PageTables for Machine {
 
     fn count(_: &Arc<Payer>, _: Event, _: usize) {}
 
+    fn kept(_: &Arc<Parent>, _: u64) {}
+
     fn give_back(supplies: &mut Supplies) {
         let wants_page = supplies.wants_page;
         *supplies = Supplies::default();

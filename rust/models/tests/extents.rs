@@ -72,6 +72,7 @@ impl PageTables for Set {
 
     fn kill(_: &[Option<()>], _: Error) {}
     fn count(_: &(), _: Event, _: usize) {}
+    fn kept(_: &Parent, _: u64) {}
     fn pause(_: &Parent) {}
     fn give_back((): &mut ()) {}
     fn wait_for_memory() {}

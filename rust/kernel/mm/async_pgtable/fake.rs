@@ -35,7 +35,7 @@ pub const CHILDREN: usize = 3;
 pub const PATIENCE: usize = 16;
 
 const SIZE: usize = 0x1000;
-const TESTS: usize = 44;
+const TESTS: usize = 45;
 const EVENTS: usize = 15;
 
 /// Where range `index` begins. The first one is not at zero.
@@ -72,6 +72,8 @@ struct World {
     now: Atomic<usize>,
     failure_takes: Atomic<usize>,
     copy_takes: Atomic<usize>,
+    /// For how long children kept parents, in nanoseconds.
+    kept: Atomic<usize>,
     /// Empty page tables.
     tables: Atomic<usize>,
     /// How often each event was counted.
@@ -96,6 +98,7 @@ impl World {
             now: Atomic::new(0),
             failure_takes: Atomic::new(0),
             copy_takes: Atomic::new(0),
+            kept: Atomic::new(0),
             tables: Atomic::new(0),
             events: [const { Atomic::new(0) }; EVENTS],
         }
@@ -155,6 +158,7 @@ impl<const TEST: usize> Fake<TEST> {
         world.now.store(0, Relaxed);
         world.failure_takes.store(0, Relaxed);
         world.copy_takes.store(0, Relaxed);
+        world.kept.store(0, Relaxed);
         world.tables.store(0, Relaxed);
         for event in &world.events {
             event.store(0, Relaxed);
@@ -224,6 +228,11 @@ impl<const TEST: usize> Fake<TEST> {
         let wait = SECOND as usize / PATIENCE;
         Self::world().failure_takes.store(failure * wait, Relaxed);
         Self::world().copy_takes.store(copy * wait, Relaxed);
+    }
+
+    /// For how many of the waits of a second, rounded, children kept parents.
+    pub fn kept() -> usize {
+        Self::world().kept.load(Relaxed) / (SECOND as usize / PATIENCE)
     }
 
     /// How often somebody looked for children to kill.
@@ -462,6 +471,10 @@ impl<const TEST: usize> PageTables for Fake<TEST> {
 
     fn count((): &(), event: Event, nr: usize) {
         Self::world().events[event_index(event)].fetch_add(nr, Relaxed);
+    }
+
+    fn kept(_: &Arc<Parent<TEST>>, nanoseconds: u64) {
+        Self::world().kept.fetch_add(nanoseconds as usize, Relaxed);
     }
 
     fn pause(source: &Arc<Parent<TEST>>) {

@@ -17,9 +17,12 @@
 
 mod page_tables;
 
-use core::ptr::{
-    self,
-    NonNull, //
+use core::{
+    mem::offset_of,
+    ptr::{
+        self,
+        NonNull, //
+    }, //
 };
 
 use crate::{
@@ -316,18 +319,19 @@ const _: () = {
     type ForC = bindings::async_pgtable_patience;
     assert!(size_of::<Patience>() == size_of::<ForC>());
     assert!(align_of::<Patience>() == align_of::<ForC>());
+    assert!(offset_of!(Patience, one_try) == offset_of!(ForC, one_try));
 };
 
 /// Settles what overlaps `start..end` in every session of a parent.
 ///
 /// Called by the hooks on a parent's mapping. See [`Tracker::push_as`] for `patience`, which is
-/// null if there is none, and `killable`.
+/// null for who comes back, and `killable`.
 ///
 /// # Safety
 ///
 /// As for [`tracker`]. `source` is a mapping of the same mm that covers `start..end` as far as
 /// that is pending, and is locked, or detached by a `munmap()` that is past failing. `patience` is
-/// null, or valid and the caller's alone, and was zero at first.
+/// null, or valid and the caller's alone, and was zero at first, or with one try.
 #[export]
 unsafe extern "C" fn async_pgtable_tracker_push(
     this: *mut c_void,
@@ -339,7 +343,7 @@ unsafe extern "C" fn async_pgtable_tracker_push(
 ) -> c_int {
     // SAFETY: By the contract of this function.
     let (this, source) = unsafe { (tracker(this), VmaRef::from_raw(source)) };
-    // SAFETY: By the contract of this function; zero is a valid `Patience`.
+    // SAFETY: By the contract of this function; a `Patience` is what C has, as asserted above.
     let patience = unsafe { patience.cast::<Patience>().as_mut() };
     match this.push_as(source, start, end, patience, killable) {
         Ok(()) => 0,

@@ -16,6 +16,7 @@ use crate::{
 
 use super::{
     page_tables::PageTables,
+    tracker::Pusher,
     Session,
     Tracker, //
 };
@@ -105,12 +106,11 @@ impl Drop for Waiting<'_> {
 }
 
 impl<P: PageTables> Session<P> {
-    /// Settles some of `start..end`, whole ranges that `source` covers, if somebody waits for that:
+    /// Settles some of `start..end`, whole ranges that the source of `pusher` covers, if somebody waits for that:
     /// less the more ranges the caller has `spent`. Returns how many it has settled.
     fn help(
         &self,
-        tracker: &Tracker<P>,
-        source: P::SourceVma<'_>,
+        pusher: &mut Pusher<'_, '_, P>,
         start: usize,
         end: usize,
         spent: usize,
@@ -124,7 +124,7 @@ impl<P: PageTables> Session<P> {
                 break;
             };
             cursor = addr + P::RANGE_SIZE;
-            if let Err(err) = self.push(tracker, source, addr, cursor, None, true) {
+            if let Err(err) = self.push(pusher, addr, cursor, None, true) {
                 // Being killed, or without memory. Who waits is not, and may need help later.
                 if err == ENOMEM {
                     self.waits.due.store(AFTER_FAILURE, Relaxed);
@@ -148,8 +148,9 @@ impl<P: PageTables> Tracker<P> {
         let first = self.helped_first.load(Relaxed);
         let others = self.each(0, wanted).take_while(|(slot, _)| *slot < first);
         let mut spent = 0;
+        let mut pusher = self.pusher(source);
         for (slot, session) in Iterator::chain(self.each(first, wanted), others) {
-            let settled = session.help(self, source, start, end, spent);
+            let settled = session.help(&mut pusher, start, end, spent);
             if spent == 0 && settled != 0 {
                 self.helped_first.store(slot + 1, Relaxed);
             }

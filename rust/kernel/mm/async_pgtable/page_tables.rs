@@ -150,6 +150,7 @@ pub trait Entry {
 ///     }
 ///     fn kill(_: &[Option<()>], _: Error) {}
 ///     fn count((): &(), _: Event, _: usize) {}
+///     fn kept(_: &Parent, _: u64) {}
 ///     fn pause(_: &Arc<Parent>) {}
 ///     fn give_back((): &mut ()) {}
 ///     fn wait_for_memory() {}
@@ -215,8 +216,8 @@ pub trait PageTables: Sized {
     /// Allocates, or waits for, what the last copy lacked. Sleeps, and is called without spinlocks.
     ///
     /// It may get nothing, without having called the OOM killer. The next copy knows whether that
-    /// is still needed. Little is tried at a time if there is an `other` time.
-    fn prepare(payer: &Self::Payer, supplies: &mut Self::Supplies, party: Party, other: bool);
+    /// is still needed. Little is tried at a time, but if it is to try `hard`.
+    fn prepare(payer: &Self::Payer, supplies: &mut Self::Supplies, party: Party, hard: bool);
 
     /// Copies the range at `addr`, or goes on where a copy stopped before. Does not sleep.
     ///
@@ -266,6 +267,9 @@ pub trait PageTables: Sized {
 
     /// Counts `nr` times `event`, also for `payer`. Does not sleep.
     fn count(payer: &Self::Payer, event: Event, nr: usize);
+
+    /// The parent was kept by its children for so many nanoseconds. Does not sleep.
+    fn kept(source: Self::SourceVma<'_>, nanoseconds: u64);
 
     /// Sleeps for a moment, because somebody on the side of `source` is in the way.
     fn pause(source: &Self::Source);

@@ -10,45 +10,75 @@ pub(super) const SECOND: u64 = 1_000_000_000;
 /// What a range that is copied is worth: more than a grace period of RCU often takes.
 const WORTH: u64 = SECOND / 50;
 
-/// Something is left of the second.
-const MOST_HALVINGS: u64 = SECOND.ilog2() as u64;
+/// For how long who has given a child up waits for the next one: as long as that takes to exit.
+const TURN: u64 = SECOND / 16;
+
+/// For how long he waits for all others.
+const TURNS: u64 = 2 * SECOND;
 
 /// How long somebody who copies for children has waited for memory.
 ///
 /// Memory that was freed may be on its way, so he waits before he gives a child up; but others may
 /// wait for the locks that he has. So he waits for a second in all, not counting 20 ms for each
-/// range that he has copied meanwhile. When he gives a child up he begins again with half of that,
-/// which doubles with each range that is copied.
+/// range that he has copied meanwhile. Once he has given a child up, what he finds may be what it
+/// had: for each of the others he waits a sixteenth of that, and for all no more than two seconds,
+/// whatever he copies.
 ///
-/// In C this is on the stack of who copies, zero at first.
+/// In C this is on the stack of who copies, zero at first, or with one try.
 #[derive(Default)]
 #[repr(C)]
 pub struct Patience {
-    /// How often the second was halved.
-    halvings: u64,
+    /// For this child, less what was worth it.
     waited: u64,
+    /// Since a child was given up.
+    waited_later: u64,
+    /// A child was given up.
+    gave_up: bool,
+    /// There is one try: it is a hard one, and he does without the child rather than give it up.
+    pub(super) one_try: bool,
 }
 
 impl Patience {
+    /// None, for who can do without a child.
+    pub(super) fn one_try() -> Self {
+        Self {
+            one_try: true,
+            ..Self::default()
+        }
+    }
+
+    /// How long he waits for a child.
+    fn limit(&self) -> u64 {
+        if self.gave_up {
+            TURN
+        } else {
+            SECOND
+        }
+    }
+
     /// He has lacked memory for so long since he tried last, maybe in vain.
     pub(super) fn waits<P: PageTables>(&mut self, since: u64) {
-        self.waited += since.min(SECOND / P::TRIES);
+        let waited = since.min(self.limit() / P::TRIES);
+        self.waited += waited;
+        if self.gave_up {
+            self.waited_later += waited;
+        }
     }
 
     /// He lacks memory. May he wait for it? If not, he gives the child up.
     pub(super) fn lacks(&mut self) -> bool {
-        if self.waited < SECOND >> self.halvings {
+        if self.waited < self.limit() && self.waited_later < TURNS {
             return true;
         }
-        self.halvings = (self.halvings + 1).min(MOST_HALVINGS);
+        self.gave_up = true;
         self.waited = 0;
         false
     }
 
     /// A range is copied.
     pub(super) fn succeeds(&mut self) {
-        self.waited = self.waited.saturating_sub(WORTH);
-        self.halvings = self.halvings.saturating_sub(1);
+        let worth = if self.gave_up { SECOND } else { WORTH };
+        self.waited = self.waited.saturating_sub(worth);
     }
 }
 
@@ -62,7 +92,8 @@ mod tests {
             Parent,
             PATIENCE, //
         },
-        page_tables::Event, //
+        page_tables::Event,
+        tracker::MAX_SESSIONS, //
     };
     use super::*;
     use crate::prelude::*;
@@ -104,8 +135,8 @@ mod tests {
                 .tracker
                 .push_as(&parent, start, end, Some(&mut patience), false)?;
         }
-        // For each child half as often as for the one before.
-        let waits = PATIENCE + PATIENCE / 2 + PATIENCE / 4;
+        // For each child but the first a sixteenth of that time, in some tries.
+        let waits = PATIENCE + 2 * Fake::<39>::TRIES as usize;
         assert_eq!(Fake::<39>::waits_for_memory(), waits);
         assert!((0..3).all(Fake::<39>::killed));
         assert!(parent.tracker.is_idle());
@@ -177,35 +208,45 @@ mod tests {
         }
     }
 
+    /// How often somebody waits, so long each time, before he gives a child up.
+    fn waits_for_a_child(patience: &mut Patience, long: u64) -> u64 {
+        let mut nr = 0;
+        loop {
+            patience.waits::<Fake<42>>(long);
+            if !patience.lacks() {
+                break;
+            }
+            nr += 1;
+        }
+        nr
+    }
+
     #[test]
     fn the_next_child_has_its_turn() {
         let mut patience = Patience::default();
-        let waits = |patience: &mut Patience| {
-            let mut nr = 0;
-            loop {
-                patience.waits::<Fake<42>>(SECOND / 16);
-                if !patience.lacks() {
-                    break;
-                }
-                nr += 1;
+        assert_eq!(waits_for_a_child(&mut patience, SECOND / 16), 15);
+        // Each of as many as there may be, also if he hardly runs.
+        for _ in 1..MAX_SESSIONS {
+            assert_eq!(waits_for_a_child(&mut patience, 100 * SECOND), 7);
+        }
+    }
+
+    #[test]
+    fn what_the_killed_had_is_no_progress() {
+        let mut patience = Patience::default();
+        let long = SECOND / 128;
+        let mut waits = waits_for_a_child(&mut patience, long);
+        assert_eq!(waits, 127);
+        // Each child that is given up has memory for some ranges of the others.
+        for _ in 1..MAX_SESSIONS {
+            for _ in 0..7 {
+                patience.waits::<Fake<42>>(long);
+                waits += u64::from(patience.lacks());
+                patience.succeeds();
             }
-            nr
-        };
-        assert_eq!(waits(&mut patience), 15);
-        assert_eq!(waits(&mut patience), 7);
-        patience.succeeds();
-        assert_eq!(waits(&mut patience), 7);
-        assert_eq!(waits(&mut patience), 3);
-        for _ in 0..10 {
-            patience.succeeds();
+            waits += waits_for_a_child(&mut patience, long);
         }
-        assert_eq!(waits(&mut patience), 15);
-        // Also if he has not run: there are some tries.
-        for _ in 0..10 {
-            patience.succeeds();
-        }
-        patience.waits::<Fake<42>>(100 * SECOND);
-        assert!(patience.lacks());
+        assert!(waits <= (SECOND + TURNS) / long);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::{
         Party, //
     },
     session::Settled,
+    tracker::Pusher,
     Patience,
     Session,
     Tracker, //
@@ -26,9 +27,9 @@ impl<P: PageTables> Session<P> {
     /// Copies the range at `addr`, or finds it settled, or the session ended.
     ///
     /// The caller is on the parent's side and has a locked `source` that covers the range, or not.
-    /// Without memory he waits for as long as he has [`Patience`]; then the session fails. If he has
-    /// none to begin with, that is an error at once, and leaves the range as it is. So it is if
-    /// `killable` and the task is being killed.
+    /// Without memory he waits for as long as he has [`Patience`]; then the session fails. With one
+    /// try, or if he has no `patience` because he comes back, that is an error at once, and leaves
+    /// the range as it is. So it is if `killable` and the task is being killed.
     fn settle(
         &self,
         addr: usize,
@@ -44,7 +45,8 @@ impl<P: PageTables> Session<P> {
             let Some((parent, payer)) = self.parent() else {
                 return Ok(());
             };
-            P::prepare(&payer, &mut supplies, party, patience.is_some());
+            let hard = patience.as_ref().is_some_and(|it| it.one_try);
+            P::prepare(&payer, &mut supplies, party, hard);
             // Asked before the claim: this may give way to others.
             let dying = P::interrupted(killable);
             let killed = killable && dying;
@@ -74,7 +76,8 @@ impl<P: PageTables> Session<P> {
                 if err == ENOMEM {
                     // Who only looks may lack memory for it, and who is being killed is about to
                     // free some.
-                    let Some(patience) = patience.as_deref_mut() else {
+                    let patience = patience.as_deref_mut().filter(|it| !it.one_try);
+                    let Some(patience) = patience else {
                         return Err(err);
                     };
                     if killed {
@@ -159,14 +162,13 @@ impl<P: PageTables> Session<P> {
         Ok(copied.map(|copied| copied.publish(tracker, source)))
     }
 
-    /// Settles all of `start..end`, on the parent's side. `source` covers it.
+    /// Settles all of `start..end`, on the parent's side. The source of `pusher` covers it.
     ///
     /// Fails if `killable` and the task is being killed. See [`settle`](Self::settle) for want of
     /// memory.
     pub(super) fn push(
         &self,
-        tracker: &Tracker<P>,
-        source: P::SourceVma<'_>,
+        pusher: &mut Pusher<'_, '_, P>,
         start: usize,
         end: usize,
         mut patience: Option<&mut Patience>,
@@ -174,6 +176,7 @@ impl<P: PageTables> Session<P> {
     ) -> Result {
         let mut cursor = start;
         while let Some(addr) = self.next(cursor, end) {
+            pusher.begin();
             if self.is_dying() {
                 self.abandon();
                 break;
@@ -181,7 +184,7 @@ impl<P: PageTables> Session<P> {
             if P::interrupted(killable) && killable {
                 return Err(EINTR);
             }
-            let source = Some((tracker, source));
+            let source = Some((pusher.tracker, pusher.source));
             self.settle(addr, source, Party::Push, patience.as_deref_mut(), killable)?;
             cursor = addr + P::RANGE_SIZE;
         }
@@ -189,7 +192,7 @@ impl<P: PageTables> Session<P> {
             // Whoever ended it may not get to run for a while. The caller must not lift a
             // protection, or write, while somebody copies.
             self.quiesce();
-            tracker.remove(self);
+            pusher.tracker.remove(self);
         }
         Ok(())
     }
@@ -207,10 +210,15 @@ impl<P: PageTables> Session<P> {
     /// caller cannot do without, and so `must` have it, the session fails for want of memory; else
     /// this fails. So it does if `killable` and the task is being killed.
     pub fn pull_as(&self, start: usize, end: usize, must: bool, killable: bool) -> Result {
-        let mut patience = must.then(Patience::default);
+        let mut patience = if must {
+            Patience::default()
+        } else {
+            Patience::one_try()
+        };
         let mut cursor = start;
         while let Some(addr) = self.next(cursor, end) {
-            self.settle(addr, None, Party::Pull, patience.as_mut(), killable)?;
+            let patience = Some(&mut patience);
+            self.settle(addr, None, Party::Pull, patience, killable)?;
             cursor = addr + P::RANGE_SIZE;
             if P::interrupted(killable) && killable && cursor < end {
                 return Err(EINTR);

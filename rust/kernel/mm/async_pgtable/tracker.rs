@@ -54,6 +54,28 @@ pub struct Tracker<P: PageTables> {
     pub(super) helped_first: Atomic<usize>,
 }
 
+/// Who copies on a parent's side. Tells it, when dropped, for how long its children kept it.
+pub(super) struct Pusher<'t, 'a, P: PageTables> {
+    pub(super) tracker: &'t Tracker<P>,
+    pub(super) source: P::SourceVma<'a>,
+    since: Option<u64>,
+}
+
+impl<P: PageTables> Pusher<'_, '_, P> {
+    /// There is something to copy.
+    pub(super) fn begin(&mut self) {
+        self.since.get_or_insert_with(P::now);
+    }
+}
+
+impl<P: PageTables> Drop for Pusher<'_, '_, P> {
+    fn drop(&mut self) {
+        if let Some(since) = self.since {
+            P::kept(self.source, P::now() - since);
+        }
+    }
+}
+
 impl<P: PageTables> Tracker<P> {
     /// A tracker without sessions.
     pub fn new() -> impl PinInit<Self> {
@@ -141,6 +163,15 @@ impl<P: PageTables> Tracker<P> {
         })
     }
 
+    /// Somebody who may copy what `source` covers.
+    pub(super) fn pusher<'a>(&self, source: P::SourceVma<'a>) -> Pusher<'_, 'a, P> {
+        Pusher {
+            tracker: self,
+            source,
+            since: None,
+        }
+    }
+
     /// Does any session have something to settle in `start..end`, which is not much?
     pub fn overlaps(&self, start: usize, end: usize) -> bool {
         if self.is_idle() {
@@ -166,9 +197,9 @@ impl<P: PageTables> Tracker<P> {
         self.push_as(source, start, end, Some(&mut patience), killable)
     }
 
-    /// The same on behalf of anybody. Who need not go on with the parent has no `patience`, and
-    /// fails for want of memory for a child. Who must waits as long as he has, in all calls with
-    /// the same one, before he gives a child up.
+    /// The same on behalf of anybody. Who comes back has no `patience`, and fails for want of memory
+    /// for a child; who need not go on with the parent, too, but has one try, a hard one. Who must
+    /// waits as long as he has, in all calls with the same one, before he gives a child up.
     pub fn push_as(
         &self,
         source: P::SourceVma<'_>,
@@ -181,9 +212,10 @@ impl<P: PageTables> Tracker<P> {
         let small = end - start <= P::RANGE_SIZE;
         let concerned =
             |session: &Session<P>| !small || session.is_over() || session.overlaps(start, end);
+        let mut pusher = self.pusher(source);
         for (_, session) in self.each(0, concerned) {
             let patience = patience.as_deref_mut();
-            session.push(self, source, start, end, patience, killable)?;
+            session.push(&mut pusher, start, end, patience, killable)?;
         }
         Ok(())
     }
@@ -200,11 +232,12 @@ impl<P: PageTables> Tracker<P> {
         full: &mut u32,
     ) -> bool {
         let mut left = false;
+        let mut pusher = self.pusher(source);
         for (slot, session) in self.each(0, |_| true) {
             if *full & 1 << slot != 0 {
                 continue;
             }
-            match session.push(self, source, start, end, None, false) {
+            match session.push(&mut pusher, start, end, None, false) {
                 Ok(()) => left = true,
                 Err(_) => *full |= 1 << slot,
             }
@@ -326,6 +359,33 @@ mod tests {
         assert!(!Fake::<28>::killed(0));
         first.copy_all()?;
         assert_eq!(parent.copy_of(0, 0) + parent.copy_of(0, 1), 3);
+        assert!(tracker.is_idle());
+        Ok(())
+    }
+
+    #[test]
+    fn a_parent_is_told_what_kept_it() -> Result {
+        Fake::<44>::reset();
+        let parent = Parent::<44>::new()?;
+        let tracker = &parent.tracker;
+        let first = Fake::fork(&parent, 0, &[0, 1, 2])?.ok_or(EINVAL)?;
+        let second = Fake::fork(&parent, 1, &[0, 1])?.ok_or(EINVAL)?;
+        Fake::<44>::take(0, 1);
+        // Nothing is pending there.
+        Fake::push(&parent, 3)?;
+        assert_eq!(Fake::<44>::kept(), 0);
+        Fake::push(&parent, 0)?;
+        assert_eq!(Fake::<44>::kept(), 2);
+        // What others do is not the parent's.
+        second.copy_all()?;
+        assert_eq!(Fake::<44>::kept(), 2);
+        assert!(tracker.push_some(&parent, addr(1), addr(2), &mut 0));
+        assert_eq!(Fake::<44>::kept(), 3);
+        let waiting = first.waits.begin();
+        waiting.moment(addr(2));
+        tracker.help(&parent, addr(2), addr(3));
+        assert_eq!(Fake::<44>::kept(), 4);
+        drop(waiting);
         assert!(tracker.is_idle());
         Ok(())
     }

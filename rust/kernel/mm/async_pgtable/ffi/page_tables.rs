@@ -178,10 +178,10 @@ impl PageTables for Kernel {
         unsafe { tracker.as_ref() }
     }
 
-    fn prepare(payer: &Payer, supplies: &mut Supplies, party: Party, other: bool) {
+    fn prepare(payer: &Payer, supplies: &mut Supplies, party: Party, hard: bool) {
         let (supplies, party) = (&mut supplies.0, party_to_c(party));
         // SAFETY: By the type invariants.
-        unsafe { bindings::async_pgtable_prepare(payer.0, supplies, party, other) };
+        unsafe { bindings::async_pgtable_prepare(payer.0, supplies, party, hard) };
     }
 
     unsafe fn copy(
@@ -246,6 +246,11 @@ impl PageTables for Kernel {
     fn count(payer: &Payer, event: Event, nr: usize) {
         // SAFETY: By the type invariants.
         unsafe { bindings::async_pgtable_count(payer.0, event_to_c(event), nr) }
+    }
+
+    fn kept(source: &VmaRef, nanoseconds: u64) {
+        // SAFETY: The mapping is locked, and so its mm is valid.
+        unsafe { bindings::async_pgtable_kept(source.as_ptr(), nanoseconds) }
     }
 
     fn pause(_: &ARef<Mm>) {
