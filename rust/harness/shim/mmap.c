@@ -315,8 +315,9 @@ static int dontneed(struct vm_area_struct *vma, unsigned long start,
 	err = async_pgtable_discard(vma, start, end, end,
 				    ASYNC_PGTABLE_HOOK_DISCARD, &tlb);
 	tlb_finish_mmu(&tlb);
+	/* It may be all done. */
 	if (err)
-		return err;
+		return min(err, 0);
 	zap_range(vma, start, end);
 	return 0;
 }

@@ -106,6 +106,7 @@ mod extent;
 mod ffi;
 mod help;
 mod patience;
+mod pusher;
 mod settle;
 
 pub use builder::Builder;

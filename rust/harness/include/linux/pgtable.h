@@ -56,6 +56,11 @@ static inline void pmdp_table_mkwrite(pmd_t *pmdp)
 	__atomic_fetch_or(&pmdp->pmd, _PAGE_RW, __ATOMIC_SEQ_CST);
 }
 
+static inline unsigned long pmd_index(unsigned long addr)
+{
+	return addr / PMD_SIZE % PTRS_PER_PMD;
+}
+
 static inline unsigned long pmd_addr_end(unsigned long addr, unsigned long end)
 {
 	unsigned long boundary = ALIGN_DOWN(addr + PMD_SIZE, PMD_SIZE);

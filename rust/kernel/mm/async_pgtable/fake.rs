@@ -15,17 +15,16 @@ use crate::{
 };
 
 use super::{
-    page_tables::{
-        self,
-        Event,
-        PageTables,
-        Party, //
-    },
+    page_tables::Event,
     patience::SECOND,
     Builder,
     Session,
     Tracker, //
 };
+
+mod page_tables;
+
+pub use page_tables::Supplies;
 
 /// Number of ranges of a parent.
 pub const RANGES: usize = 40;
@@ -141,27 +140,28 @@ impl<const TEST: usize> Fake<TEST> {
     /// Begins a test: suites can be run again.
     pub fn reset() {
         let world = Self::world();
-        world.alloc_failures.store(0, Relaxed);
-        world.copy_failures.store(0, Relaxed);
-        world.interrupted.store(0, Relaxed);
-        world.interrupts.store(0, Relaxed);
-        world.dying.store(0, Relaxed);
-        world.kills_child.store(0, Relaxed);
-        world.killed.store(0, Relaxed);
-        world.kills.store(0, Relaxed);
-        for pending in &world.pending {
-            pending.store(0, Relaxed);
+        for counter in [
+            &world.alloc_failures,
+            &world.copy_failures,
+            &world.interrupted,
+            &world.interrupts,
+            &world.dying,
+            &world.kills_child,
+            &world.killed,
+            &world.kills,
+            &world.waits,
+            &world.locked,
+            &world.locks,
+            &world.now,
+            &world.failure_takes,
+            &world.copy_takes,
+            &world.kept,
+            &world.tables,
+        ] {
+            counter.store(0, Relaxed);
         }
-        world.waits.store(0, Relaxed);
-        world.locked.store(0, Relaxed);
-        world.locks.store(0, Relaxed);
-        world.now.store(0, Relaxed);
-        world.failure_takes.store(0, Relaxed);
-        world.copy_takes.store(0, Relaxed);
-        world.kept.store(0, Relaxed);
-        world.tables.store(0, Relaxed);
-        for event in &world.events {
-            event.store(0, Relaxed);
+        for counter in Iterator::chain(world.pending.iter(), &world.events) {
+            counter.store(0, Relaxed);
         }
     }
 
@@ -343,166 +343,5 @@ impl<const TEST: usize> Parent<TEST> {
     /// What a child has of a range; zero if nothing.
     pub fn copy_of(&self, child: usize, index: usize) -> usize {
         self.copies[child][index].load(Relaxed)
-    }
-}
-
-/// A page table, or none yet.
-#[derive(Default)]
-pub struct Supplies<const TEST: usize> {
-    table: bool,
-    tried: bool,
-}
-
-impl<const TEST: usize> Drop for Supplies<TEST> {
-    fn drop(&mut self) {
-        if self.table {
-            Fake::<TEST>::world().tables.fetch_sub(1, Relaxed);
-        }
-    }
-}
-
-/// A parent's entry.
-pub struct Entry<const TEST: usize> {
-    parent: Arc<Parent<TEST>>,
-    index: usize,
-}
-
-impl<const TEST: usize> page_tables::Entry for Entry<TEST> {
-    fn unprotect(&mut self) {
-        self.parent.protected[self.index].store(0, Relaxed);
-    }
-}
-
-impl<const TEST: usize> PageTables for Fake<TEST> {
-    const RANGE_SIZE: usize = SIZE;
-    type Source = Arc<Parent<TEST>>;
-    type Target = usize;
-    type TargetVma = usize;
-    type SourceVma<'a> = &'a Arc<Parent<TEST>>;
-    type Payer = ();
-    type Supplies = Supplies<TEST>;
-    type Entry = Entry<TEST>;
-
-    fn tracker(source: &Arc<Parent<TEST>>) -> Option<&Tracker<Self>> {
-        Some(&source.tracker)
-    }
-
-    fn prepare((): &(), supplies: &mut Supplies<TEST>, _: Party, _: bool) {
-        let world = Self::world();
-        supplies.tried = true;
-        if supplies.table {
-            return;
-        }
-        if take(&world.alloc_failures) {
-            Self::pass(world.failure_takes.load(Relaxed) as u64);
-            if world.interrupts.load(Relaxed) != 0 {
-                Self::interrupt(true);
-            }
-            let dying = world.dying.load(Relaxed) | world.kills_child.load(Relaxed);
-            world.dying.store(dying, Relaxed);
-            return;
-        }
-        world.tables.fetch_add(1, Relaxed);
-        supplies.table = true;
-    }
-
-    unsafe fn copy(
-        source: &Arc<Parent<TEST>>,
-        target: usize,
-        addr: usize,
-        supplies: &mut Supplies<TEST>,
-        _: Party,
-    ) -> Result<bool> {
-        if take(&Self::world().copy_failures) {
-            return Err(EIO);
-        }
-        let index = addr / SIZE - 1;
-        if source.installed[target][index].load(Relaxed) == 0 {
-            if !supplies.table {
-                return if supplies.tried {
-                    Err(ENOMEM)
-                } else {
-                    Ok(false)
-                };
-            }
-            supplies.table = false;
-            Self::world().tables.fetch_sub(1, Relaxed);
-        }
-        Self::pass(Self::world().copy_takes.load(Relaxed) as u64);
-        // Added to what is there, so that a second copy is noticed.
-        source.copies[target][index].fetch_add(source.values[index].load(Relaxed), Relaxed);
-        Ok(true)
-    }
-
-    fn lock_entry(source: &Arc<Parent<TEST>>, addr: usize) -> Option<Entry<TEST>> {
-        Some(Entry {
-            parent: source.clone(),
-            index: addr / SIZE - 1,
-        })
-    }
-
-    unsafe fn with_source<R>(
-        source: &Arc<Parent<TEST>>,
-        _: usize,
-        f: impl FnOnce(&Arc<Parent<TEST>>) -> R,
-    ) -> Option<R> {
-        let world = Self::world();
-        let locked = take(&world.locked) || source.unmapped.load(Relaxed) != 0;
-        (!locked).then(|| f(source))
-    }
-
-    fn account(target: &usize, from: usize, to: usize, _: usize) {
-        let pending = &Self::world().pending[*target];
-        pending.store(pending.load(Relaxed) + to - from, Relaxed);
-    }
-
-    fn is_dying(target: &usize) -> bool {
-        Self::world().dying.load(Relaxed) & (1 << target) != 0
-    }
-
-    fn kill(targets: &[Option<usize>], _: Error) {
-        let world = Self::world();
-        world.kills.fetch_add(1, Relaxed);
-        for target in targets.iter().flatten() {
-            let killed = world.killed.load(Relaxed);
-            world.killed.store(killed | 1 << target, Relaxed);
-        }
-    }
-
-    fn count((): &(), event: Event, nr: usize) {
-        Self::world().events[event_index(event)].fetch_add(nr, Relaxed);
-    }
-
-    fn kept(_: &Arc<Parent<TEST>>, nanoseconds: u64) {
-        Self::world().kept.fetch_add(nanoseconds as usize, Relaxed);
-    }
-
-    fn pause(source: &Arc<Parent<TEST>>) {
-        if let Some(during_pause) = source.during_pause {
-            during_pause(source);
-        }
-    }
-
-    fn give_back(supplies: &mut Supplies<TEST>) {
-        if supplies.table {
-            supplies.table = false;
-            Self::world().tables.fetch_sub(1, Relaxed);
-        }
-    }
-
-    fn wait_for_memory() {
-        let world = Self::world();
-        world.waits.fetch_add(1, Relaxed);
-        world.locked.store(world.locks.load(Relaxed), Relaxed);
-        Self::pass(SECOND / PATIENCE as u64);
-    }
-
-    fn now() -> u64 {
-        Self::world().now.load(Relaxed) as u64
-    }
-
-    fn interrupted(killable: bool) -> bool {
-        let interrupted = Self::world().interrupted.load(Relaxed);
-        interrupted > usize::from(!killable)
     }
 }

@@ -16,7 +16,7 @@ use crate::{
 
 use super::{
     page_tables::PageTables,
-    tracker::Pusher,
+    pusher::Pusher,
     Session,
     Tracker, //
 };
@@ -148,7 +148,7 @@ impl<P: PageTables> Tracker<P> {
         let first = self.helped_first.load(Relaxed);
         let others = self.each(0, wanted).take_while(|(slot, _)| *slot < first);
         let mut spent = 0;
-        let mut pusher = self.pusher(source);
+        let mut pusher = Pusher::new(self, source);
         for (slot, session) in Iterator::chain(self.each(first, wanted), others) {
             let settled = session.help(&mut pusher, start, end, spent);
             if spent == 0 && settled != 0 {

@@ -11,8 +11,8 @@ use super::{
         PageTables,
         Party, //
     },
+    pusher::Pusher,
     session::Settled,
-    tracker::Pusher,
     Patience,
     Session,
     Tracker, //

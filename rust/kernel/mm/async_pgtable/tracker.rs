@@ -22,6 +22,7 @@ use super::{
         Entry,
         PageTables, //
     },
+    pusher::Pusher,
     Patience,
     Session, //
 };
@@ -52,28 +53,6 @@ pub struct Tracker<P: PageTables> {
     live: Atomic<usize>,
     /// The slot with which a parent that helps begins; a hint.
     pub(super) helped_first: Atomic<usize>,
-}
-
-/// Who copies on a parent's side. Tells it, when dropped, for how long its children kept it.
-pub(super) struct Pusher<'t, 'a, P: PageTables> {
-    pub(super) tracker: &'t Tracker<P>,
-    pub(super) source: P::SourceVma<'a>,
-    since: Option<u64>,
-}
-
-impl<P: PageTables> Pusher<'_, '_, P> {
-    /// There is something to copy.
-    pub(super) fn begin(&mut self) {
-        self.since.get_or_insert_with(P::now);
-    }
-}
-
-impl<P: PageTables> Drop for Pusher<'_, '_, P> {
-    fn drop(&mut self) {
-        if let Some(since) = self.since {
-            P::kept(self.source, P::now() - since);
-        }
-    }
 }
 
 impl<P: PageTables> Tracker<P> {
@@ -163,15 +142,6 @@ impl<P: PageTables> Tracker<P> {
         })
     }
 
-    /// Somebody who may copy what `source` covers.
-    pub(super) fn pusher<'a>(&self, source: P::SourceVma<'a>) -> Pusher<'_, 'a, P> {
-        Pusher {
-            tracker: self,
-            source,
-            since: None,
-        }
-    }
-
     /// Does any session have something to settle in `start..end`, which is not much?
     pub fn overlaps(&self, start: usize, end: usize) -> bool {
         if self.is_idle() {
@@ -212,7 +182,7 @@ impl<P: PageTables> Tracker<P> {
         let small = end - start <= P::RANGE_SIZE;
         let concerned =
             |session: &Session<P>| !small || session.is_over() || session.overlaps(start, end);
-        let mut pusher = self.pusher(source);
+        let mut pusher = Pusher::new(self, source);
         for (_, session) in self.each(0, concerned) {
             let patience = patience.as_deref_mut();
             session.push(&mut pusher, start, end, patience, killable)?;
@@ -232,7 +202,7 @@ impl<P: PageTables> Tracker<P> {
         full: &mut u32,
     ) -> bool {
         let mut left = false;
-        let mut pusher = self.pusher(source);
+        let mut pusher = Pusher::new(self, source);
         for (slot, session) in self.each(0, |_| true) {
             if *full & 1 << slot != 0 {
                 continue;
@@ -359,33 +329,6 @@ mod tests {
         assert!(!Fake::<28>::killed(0));
         first.copy_all()?;
         assert_eq!(parent.copy_of(0, 0) + parent.copy_of(0, 1), 3);
-        assert!(tracker.is_idle());
-        Ok(())
-    }
-
-    #[test]
-    fn a_parent_is_told_what_kept_it() -> Result {
-        Fake::<44>::reset();
-        let parent = Parent::<44>::new()?;
-        let tracker = &parent.tracker;
-        let first = Fake::fork(&parent, 0, &[0, 1, 2])?.ok_or(EINVAL)?;
-        let second = Fake::fork(&parent, 1, &[0, 1])?.ok_or(EINVAL)?;
-        Fake::<44>::take(0, 1);
-        // Nothing is pending there.
-        Fake::push(&parent, 3)?;
-        assert_eq!(Fake::<44>::kept(), 0);
-        Fake::push(&parent, 0)?;
-        assert_eq!(Fake::<44>::kept(), 2);
-        // What others do is not the parent's.
-        second.copy_all()?;
-        assert_eq!(Fake::<44>::kept(), 2);
-        assert!(tracker.push_some(&parent, addr(1), addr(2), &mut 0));
-        assert_eq!(Fake::<44>::kept(), 3);
-        let waiting = first.waits.begin();
-        waiting.moment(addr(2));
-        tracker.help(&parent, addr(2), addr(3));
-        assert_eq!(Fake::<44>::kept(), 4);
-        drop(waiting);
         assert!(tracker.is_idle());
         Ok(())
     }

@@ -19,6 +19,11 @@ static inline bool __fatal_signal_pending(struct task_struct *p)
 	return READ_ONCE(p->killed);
 }
 
+static inline bool thread_group_empty(struct task_struct *p)
+{
+	return READ_ONCE(p->threads) <= 1;
+}
+
 static inline bool fatal_signal_pending(struct task_struct *p)
 {
 	return __fatal_signal_pending(p);

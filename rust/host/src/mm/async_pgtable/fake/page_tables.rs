@@ -1,0 +1,1 @@
+../../../../../kernel/mm/async_pgtable/fake/page_tables.rs

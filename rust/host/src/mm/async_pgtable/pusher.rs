@@ -1,0 +1,1 @@
+../../../../kernel/mm/async_pgtable/pusher.rs
