@@ -422,19 +422,22 @@ unsafe extern "C" fn async_pgtable_tracker_repair(
     this.repair(source, addr);
 }
 
-/// Does any session of a parent have something to settle in `start..end`?
+/// The first address in `start..end` at which any session of a parent has something to settle, or
+/// `end`.
 ///
 /// # Safety
 ///
 /// As for [`tracker`].
 #[export]
-unsafe extern "C" fn async_pgtable_tracker_overlaps(
+unsafe extern "C" fn async_pgtable_tracker_next(
     this: *mut c_void,
     start: c_ulong,
     end: c_ulong,
-) -> bool {
+) -> c_ulong {
     // SAFETY: By the contract of this function.
-    unsafe { tracker(this) }.overlaps(start, end)
+    unsafe { tracker(this) }
+        .next_pending(start, end)
+        .unwrap_or(end)
 }
 
 /// Does a parent have no session?

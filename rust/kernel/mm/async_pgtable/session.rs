@@ -130,13 +130,19 @@ impl<P: PageTables> Session<P> {
         self.bitmap.is_pending(addr / P::RANGE_SIZE)
     }
 
-    /// Is anything in `start..end` still to be copied, as far as the bitmap knows?
+    /// Address of the first range that overlaps `start..end` and is still to be copied, as far as the
+    /// bitmap knows.
     ///
-    /// If not, what has been copied there is visible.
-    pub(super) fn overlaps(&self, start: usize, end: usize) -> bool {
+    /// What has been copied before it is visible.
+    pub(super) fn next_pending(&self, start: usize, end: usize) -> Option<usize> {
         self.bitmap
             .next_pending(start / P::RANGE_SIZE, end.div_ceil(P::RANGE_SIZE))
-            .is_some()
+            .map(|range| range * P::RANGE_SIZE)
+    }
+
+    /// Is there one?
+    pub(super) fn overlaps(&self, start: usize, end: usize) -> bool {
+        self.next_pending(start, end).is_some()
     }
 
     /// Has it ended before all was copied?
@@ -169,9 +175,7 @@ impl<P: PageTables> Session<P> {
         if !self.is_good() {
             return None;
         }
-        self.bitmap
-            .next_pending(start / P::RANGE_SIZE, end.div_ceil(P::RANGE_SIZE))
-            .map(|range| range * P::RANGE_SIZE)
+        self.next_pending(start, end)
     }
 
     /// The child's mapping that the range at `addr` belongs to.

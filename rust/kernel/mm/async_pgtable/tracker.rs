@@ -142,15 +142,21 @@ impl<P: PageTables> Tracker<P> {
         })
     }
 
-    /// Does any session have something to settle in `start..end`, which is not much?
-    pub fn overlaps(&self, start: usize, end: usize) -> bool {
+    /// The first address in `start..end` at which any session has something to settle.
+    pub fn next_pending(&self, start: usize, end: usize) -> Option<usize> {
         if self.is_idle() {
-            return false;
+            return None;
         }
         let sessions = self.sessions.lock();
         // Also if the session is over: somebody may still be copying in it.
-        let mut sessions = sessions.iter().flatten();
-        sessions.any(|session| session.overlaps(start, end))
+        let sessions = sessions.iter().flatten();
+        let pending = sessions.filter_map(|session| session.next_pending(start, end));
+        Some(pending.min()?.max(start))
+    }
+
+    /// Is there one?
+    pub fn overlaps(&self, start: usize, end: usize) -> bool {
+        self.next_pending(start, end).is_some()
     }
 
     /// Settles all of `start..end`, in every session, on behalf of the parent. `source` covers it.
@@ -330,6 +336,30 @@ mod tests {
         first.copy_all()?;
         assert_eq!(parent.copy_of(0, 0) + parent.copy_of(0, 1), 3);
         assert!(tracker.is_idle());
+        Ok(())
+    }
+
+    #[test]
+    fn finds_what_is_pending_for_any() -> Result {
+        Fake::<21>::reset();
+        let parent = Parent::<21>::new()?;
+        let tracker = &parent.tracker;
+        let first = Fake::fork(&parent, 0, &[1, 5])?.ok_or(EINVAL)?;
+        let second = Fake::fork(&parent, 1, &[3])?.ok_or(EINVAL)?;
+        let next = |from, to| tracker.next_pending(addr(from), addr(to));
+        assert_eq!(next(0, 9), Some(addr(1)));
+        assert_eq!(next(2, 9), Some(addr(3)));
+        assert_eq!(next(4, 5), None);
+        // In a part of the range.
+        assert_eq!(
+            tracker.next_pending(addr(3) + 1, addr(9)),
+            Some(addr(3) + 1)
+        );
+        assert_eq!(tracker.next_pending(addr(2), addr(3) + 1), Some(addr(3)));
+        second.copy_all()?;
+        assert_eq!(next(2, 9), Some(addr(5)));
+        first.copy_all()?;
+        assert_eq!(next(0, 9), None);
         Ok(())
     }
 
