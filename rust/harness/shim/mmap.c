@@ -312,7 +312,7 @@ static int dontneed(struct vm_area_struct *vma, unsigned long start,
 	if (start >= end)
 		return 0;
 	tlb_gather_mmu(&tlb, vma->vm_mm);
-	err = async_pgtable_discard(vma, start, end, end,
+	err = async_pgtable_discard(vma, start, end,
 				    ASYNC_PGTABLE_HOOK_DISCARD, &tlb);
 	tlb_finish_mmu(&tlb);
 	/* It may be all done. */

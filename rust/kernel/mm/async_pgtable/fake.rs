@@ -34,7 +34,7 @@ pub const CHILDREN: usize = 3;
 pub const PATIENCE: usize = 16;
 
 const SIZE: usize = 0x1000;
-const TESTS: usize = 45;
+const TESTS: usize = 47;
 const EVENTS: usize = 15;
 
 /// Where range `index` begins. The first one is not at zero.
@@ -218,7 +218,7 @@ impl<const TEST: usize> Fake<TEST> {
     }
 
     /// Time passes.
-    fn pass(nanoseconds: u64) {
+    pub fn pass(nanoseconds: u64) {
         let now = &Self::world().now;
         now.store(now.load(Relaxed) + nanoseconds as usize, Relaxed);
     }

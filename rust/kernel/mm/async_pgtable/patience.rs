@@ -2,6 +2,11 @@
 
 //! How long who copies waits for memory.
 
+use crate::sync::atomic::{
+    Atomic,
+    Relaxed, //
+};
+
 use super::page_tables::PageTables;
 
 /// A second, as [`PageTables::now`] counts.
@@ -16,13 +21,17 @@ const TURN: u64 = SECOND / 16;
 /// For how long he waits for all others.
 const TURNS: u64 = 2 * SECOND;
 
+/// For how long he waits at most, whatever he copies.
+const MOST: u64 = 4 * SECOND;
+
 /// How long somebody who copies for children has waited for memory.
 ///
 /// Memory that was freed may be on its way, so he waits before he gives a child up; but others may
 /// wait for the locks that he has. So he waits for a second in all, not counting 20 ms for each
-/// range that he has copied meanwhile. Once he has given a child up, what he finds may be what it
-/// had: for each of the others he waits a sixteenth of that, and for all no more than two seconds,
-/// whatever he copies.
+/// range that he has copied meanwhile, and for no more than four seconds. Once he has given a child
+/// up, what he finds may be what it had: for each of the others he waits a sixteenth of a second,
+/// and for all no more than two seconds. So it is if somebody has given up another child of the
+/// same parent just now.
 ///
 /// In C this is on the stack of who copies, zero at first, or with one try.
 #[derive(Default)]
@@ -30,8 +39,8 @@ const TURNS: u64 = 2 * SECOND;
 pub struct Patience {
     /// For this child, less what was worth it.
     waited: u64,
-    /// Since a child was given up.
-    waited_later: u64,
+    /// Of the most that he waits: waited, or lost.
+    spent: u64,
     /// A child was given up.
     gave_up: bool,
     /// There is one try: it is a hard one, and he does without the child rather than give it up.
@@ -60,25 +69,54 @@ impl Patience {
     pub(super) fn waits<P: PageTables>(&mut self, since: u64) {
         let waited = since.min(self.limit() / P::TRIES);
         self.waited += waited;
-        if self.gave_up {
-            self.waited_later += waited;
-        }
+        self.spent += waited;
     }
 
-    /// He lacks memory. May he wait for it? If not, he gives the child up.
-    pub(super) fn lacks(&mut self) -> bool {
-        if self.waited < self.limit() && self.waited_later < TURNS {
+    /// He lacks memory, and a child was given up `just_now`, or not. May he wait for it? If not, he
+    /// gives this one up.
+    pub(super) fn lacks(&mut self, just_now: bool) -> bool {
+        if self.waited == 0 && just_now {
+            self.gives_up();
+        }
+        if self.waited < self.limit() && self.spent < MOST {
             return true;
         }
+        self.gives_up();
+        false
+    }
+
+    /// From now on the others have their turns.
+    fn gives_up(&mut self) {
         self.gave_up = true;
         self.waited = 0;
-        false
+        self.spent = self.spent.max(MOST - TURNS);
     }
 
     /// A range is copied.
     pub(super) fn succeeds(&mut self) {
         let worth = if self.gave_up { SECOND } else { WORTH };
         self.waited = self.waited.saturating_sub(worth);
+    }
+}
+
+/// When a child of a parent was given up for want of memory, or zero; a hint, hence relaxed.
+pub(super) struct GaveUp(Atomic<u64>);
+
+impl GaveUp {
+    /// None was.
+    pub(super) fn new() -> Self {
+        Self(Atomic::new(0))
+    }
+
+    /// One is now.
+    pub(super) fn now<P: PageTables>(&self) {
+        self.0.store(P::now().max(1), Relaxed);
+    }
+
+    /// Was one within the last second?
+    pub(super) fn just_now<P: PageTables>(&self) -> bool {
+        let then = self.0.load(Relaxed);
+        then != 0 && P::now().saturating_sub(then) < SECOND
     }
 }
 
@@ -204,7 +242,7 @@ mod tests {
         // for long.
         let mut patience = Patience::default();
         for _ in 0..1000 {
-            assert!(patience.lacks());
+            assert!(patience.lacks(false));
         }
     }
 
@@ -213,7 +251,7 @@ mod tests {
         let mut nr = 0;
         loop {
             patience.waits::<Fake<42>>(long);
-            if !patience.lacks() {
+            if !patience.lacks(false) {
                 break;
             }
             nr += 1;
@@ -241,12 +279,64 @@ mod tests {
         for _ in 1..MAX_SESSIONS {
             for _ in 0..7 {
                 patience.waits::<Fake<42>>(long);
-                waits += u64::from(patience.lacks());
+                waits += u64::from(patience.lacks(false));
                 patience.succeeds();
             }
             waits += waits_for_a_child(&mut patience, long);
         }
         assert!(waits <= (SECOND + TURNS) / long);
+    }
+
+    #[test]
+    fn progress_has_an_end() {
+        let mut patience = Patience::default();
+        let mut waits = 0;
+        while patience.lacks(false) {
+            patience.waits::<Fake<42>>(WORTH);
+            patience.succeeds();
+            waits += 1;
+        }
+        assert_eq!(waits, MOST / WORTH);
+    }
+
+    #[test]
+    fn the_next_call_does_not_begin_anew() -> Result {
+        Fake::<45>::reset();
+        let parent = Parent::<45>::new()?;
+        for child in 0..3 {
+            Fake::fork(&parent, child, &[0, 1])?.ok_or(EINVAL)?;
+        }
+        Fake::<45>::fail_allocs(PATIENCE + 1 + Fake::<45>::TRIES as usize + 1);
+        let push = |index| Fake::push(&parent, index);
+        push(0)?;
+        assert!(Fake::<45>::killed(0) && Fake::<45>::killed(1));
+        let waits = PATIENCE + Fake::<45>::TRIES as usize;
+        assert_eq!(Fake::<45>::waits_for_memory(), waits);
+        Fake::<45>::fail_allocs(usize::MAX);
+        push(1)?;
+        assert!(Fake::<45>::killed(2));
+        let waits = waits + Fake::<45>::TRIES as usize;
+        assert_eq!(Fake::<45>::waits_for_memory(), waits);
+        Ok(())
+    }
+
+    /// As it is when nobody has given up a child for a while.
+    #[test]
+    fn a_later_call_does() -> Result {
+        Fake::<46>::reset();
+        let parent = Parent::<46>::new()?;
+        for child in 0..2 {
+            Fake::fork(&parent, child, &[0, 1])?.ok_or(EINVAL)?;
+        }
+        Fake::<46>::fail_allocs(PATIENCE + 1);
+        Fake::push(&parent, 0)?;
+        assert!(Fake::<46>::killed(0) && !Fake::<46>::killed(1));
+        Fake::<46>::pass(2 * SECOND);
+        Fake::<46>::fail_allocs(usize::MAX);
+        Fake::push(&parent, 1)?;
+        assert_eq!(Fake::<46>::waits_for_memory(), 2 * PATIENCE);
+        assert!(Fake::<46>::killed(1));
+        Ok(())
     }
 
     #[test]

@@ -92,7 +92,9 @@ impl<P: PageTables> Session<P> {
                     // charged beforehand for another CPU, comes later. But the OOM killer waits for
                     // its victims, and others may lack what we have got.
                     patience.waits::<P>(since::<P>(missed.take()));
-                    if !dying && patience.lacks() {
+                    let tracker = P::tracker(&parent);
+                    let just_now = tracker.is_some_and(|it| it.gave_up.just_now::<P>());
+                    if !dying && patience.lacks(just_now) {
                         missed = Some(P::now());
                         drop(claim);
                         P::give_back(&mut supplies);
@@ -100,6 +102,7 @@ impl<P: PageTables> Session<P> {
                         P::wait_for_memory();
                         continue;
                     }
+                    tracker.inspect(|it| it.gave_up.now::<P>());
                 }
                 // Nobody can have this range.
                 claim.fail(err);

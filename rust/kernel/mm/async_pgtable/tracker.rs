@@ -22,6 +22,7 @@ use super::{
         Entry,
         PageTables, //
     },
+    patience::GaveUp,
     pusher::Pusher,
     Patience,
     Session, //
@@ -53,6 +54,7 @@ pub struct Tracker<P: PageTables> {
     live: Atomic<usize>,
     /// The slot with which a parent that helps begins; a hint.
     pub(super) helped_first: Atomic<usize>,
+    pub(super) gave_up: GaveUp,
 }
 
 impl<P: PageTables> Tracker<P> {
@@ -64,6 +66,7 @@ impl<P: PageTables> Tracker<P> {
             sessions <- SpinLock::new(none, SESSIONS, static_lock_class!()),
             live: Atomic::new(0),
             helped_first: Atomic::new(0),
+            gave_up: GaveUp::new(),
         })
     }
 
