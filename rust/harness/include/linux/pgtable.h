@@ -68,6 +68,44 @@ static inline unsigned long pmd_addr_end(unsigned long addr, unsigned long end)
 	return min(boundary, end);
 }
 
+/* There is one of each. */
+typedef struct { unsigned long pgd; } pgd_t;
+typedef struct { unsigned long p4d; } p4d_t;
+
+static inline pgd_t *pgd_offset(struct mm_struct *mm, unsigned long addr)
+{
+	static pgd_t pgd;
+
+	return &pgd;
+}
+
+static inline bool pgd_none(pgd_t pgd)
+{
+	return false;
+}
+
+static inline unsigned long pgd_addr_end(unsigned long addr, unsigned long end)
+{
+	return end;
+}
+
+static inline p4d_t *p4d_offset(pgd_t *pgd, unsigned long addr)
+{
+	static p4d_t p4d;
+
+	return &p4d;
+}
+
+static inline bool p4d_none(p4d_t p4d)
+{
+	return false;
+}
+
+static inline unsigned long p4d_addr_end(unsigned long addr, unsigned long end)
+{
+	return end;
+}
+
 static inline unsigned long pud_addr_end(unsigned long addr, unsigned long end)
 {
 	unsigned long boundary = ALIGN_DOWN(addr + PUD_SIZE, PUD_SIZE);
