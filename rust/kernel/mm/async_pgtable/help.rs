@@ -106,8 +106,9 @@ impl Drop for Waiting<'_> {
 }
 
 impl<P: PageTables> Session<P> {
-    /// Settles some of `start..end`, whole ranges that the source of `pusher` covers, if somebody waits for that:
-    /// less the more ranges the caller has `spent`. Returns how many it has settled.
+    /// Settles some of `start..end`, whole ranges that the source of `pusher` covers, if somebody
+    /// waits for that: less the more ranges the caller has `spent`. Returns how many it has
+    /// settled.
     fn help(
         &self,
         pusher: &mut Pusher<'_, '_, P>,

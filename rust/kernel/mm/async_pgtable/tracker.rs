@@ -176,9 +176,9 @@ impl<P: PageTables> Tracker<P> {
         self.push_as(source, start, end, Some(&mut patience), killable)
     }
 
-    /// The same on behalf of anybody. Who comes back has no `patience`, and fails for want of memory
-    /// for a child; who need not go on with the parent, too, but has one try, a hard one. Who must
-    /// waits as long as he has, in all calls with the same one, before he gives a child up.
+    /// The same on behalf of anybody. Who comes back has no `patience`, and fails for want of
+    /// memory for a child; who need not go on with the parent, too, but has one try, a hard one. Who
+    /// must, waits as long as he has some, in all calls with the same, before he gives a child up.
     pub fn push_as(
         &self,
         source: P::SourceVma<'_>,
