@@ -177,8 +177,9 @@ impl<P: PageTables> Tracker<P> {
     }
 
     /// The same on behalf of anybody. Who comes back has no `patience`, and fails for want of
-    /// memory for a child; who need not go on with the parent, too, but has one try, a hard one. Who
-    /// must, waits as long as he has some, in all calls with the same, before he gives a child up.
+    /// memory for a child; who need not go on with the parent, too, but has one try, a hard one.
+    /// Who must, waits as long as he has some, in all calls with the same, before he gives a child
+    /// up.
     pub fn push_as(
         &self,
         source: P::SourceVma<'_>,
