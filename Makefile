@@ -15,7 +15,7 @@ export CARGO_TARGET_DIR := $(BUILD)/rust
 help: ## this list
 	@awk -F': *[a-z ]*## *' '/^[a-z-]+:.*##/ { sub(/:.*/, "", $$1); printf "  %-14s %s\n", $$1, $$2 }' Makefile
 	@echo
-	@echo 'Variables: CONFIG=base|test|debug|kasan|rt|off|norust MEM=2G CPUS=2 CMD= KSRC= BUILD=build'
+	@echo 'Variables: CONFIG=base|test|debug|kasan|rt|off|up|norust MEM=2G CPUS=2 CMD= KSRC= BUILD=build'
 	@echo '           CACHE=~/.cache/async-pgtable DEMO_MB=1024 ACCEL=auto|tcg|kvm TIMEOUT=3600'
 	@echo '           FUZZ_SECONDS=600 PREFIX=/usr/local DESTDIR='
 

@@ -8,14 +8,7 @@
 . "$(dirname "$0")/lib.sh"
 group=/sys/fs/cgroup/container
 
-info() { redis-cli -p 7001 info | tr -d '\r' | sed -n "s/^$1://p"; }
 # By until_true.
-# shellcheck disable=SC2317
-is_up() { [ "$(redis-cli -p 7001 ping)" = PONG ]; }
-# shellcheck disable=SC2317
-is_down() { ! is_up; }
-# shellcheck disable=SC2317
-is_saved() { [ "$(info rdb_bgsave_in_progress)" = 0 ]; }
 # shellcheck disable=SC2317
 is_empty() { ! grep -q 1 "$group/cgroup.events"; }
 
@@ -36,19 +29,19 @@ run() {
 	before=$(counted)
 	contain redis-server --port 7001 --save '' --dir "$dir" --enable-debug-command yes \
 		>/dev/null 2>&1 &
-	until_true 60 is_up || { forks "redis-server" 0 0 "" "does not start"; return; }
-	redis-cli -p 7001 debug populate 300000 key 100 >/dev/null
+	until_true 60 is_up 7001 || { forks "redis-server" 0 0 "" "does not start"; return; }
+	ask 7001 debug populate 300000 key 100 >/dev/null
 
 	begin
-	redis-cli -p 7001 bgsave >/dev/null
-	until_true 300 is_saved
+	ask 7001 bgsave >/dev/null
+	until_true 300 is_idle 7001
 	own=$(counted "$before")
-	forks "BGSAVE" 1 1 "$own of them in memory.stat; the fork took $(info latest_fork_usec) us" \
-		"$(if [ "$(info rdb_last_bgsave_status)" != ok ]; then echo "BGSAVE failed"
+	forks "BGSAVE" 1 1 "$own of them in memory.stat; the fork took $(info 7001 latest_fork_usec) us" \
+		"$(if [ "$(info 7001 rdb_last_bgsave_status)" != ok ]; then echo "BGSAVE failed"
 		elif [ "$own" = "$asked" ]; then echo ok
 		else echo "memory.stat is wrong"; fi)"
-	redis-cli -p 7001 shutdown nosave 2>/dev/null
-	until_true 60 is_down
+	ask 7001 shutdown nosave 2>/dev/null
+	until_true 60 is_down 7001
 	until_true 60 is_empty
 	wait
 }

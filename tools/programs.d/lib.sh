@@ -54,6 +54,15 @@ both_ways() {
 	exit "$bad"
 }
 
+# Of a Redis on this port. The predicates are for until_true.
+ask() { redis-cli -p "$@"; }
+info() { ask "$1" info | tr -d '\r' | sed -n "s/^$2://p"; }
+is_up() { [ "$(ask "$1" ping)" = PONG ]; }
+is_down() { ! is_up "$1"; }
+is_idle() {
+	[ "$(info "$1" rdb_bgsave_in_progress)$(info "$1" aof_rewrite_in_progress)$(info "$1" aof_rewrite_scheduled)" = 000 ]
+}
+
 # until_true SECONDS COMMAND...
 until_true() {
 	local limit=$((SECONDS + $1))

@@ -6,24 +6,13 @@
 # shellcheck source=lib.sh
 . "$(dirname "$0")/lib.sh"
 # For Valkey, which has the same commands.
-server=${server:-redis-server} cli=redis-cli keys=${keys:-300000}
+server=${server:-redis-server} keys=${keys:-300000}
 
-ask() { "$cli" -p "$@"; }
-info() { ask "$1" info | tr -d '\r' | sed -n "s/^$2://p"; }
 # By until_true.
 # shellcheck disable=SC2317
-is_up() { [ "$(ask "$1" ping)" = PONG ]; }
-# shellcheck disable=SC2317
-idle() {
-	[ "$(info "$1" rdb_bgsave_in_progress)$(info "$1" aof_rewrite_in_progress)$(info "$1" aof_rewrite_scheduled)" = 000 ]
-}
-# shellcheck disable=SC2317
 in_sync() { [ "$(info "$1" master_link_status)" = up ]; }
-
 # shellcheck disable=SC2317
-is_loaded() { [ "$(info 7001 loading)" = 0 ]; }
-# shellcheck disable=SC2317
-is_down() { ! is_up 7001; }
+is_loaded() { [ "$(info "$1" loading)" = 0 ]; }
 
 # serve WAY PORT OPTION...: only the server that is looked at forks in the present way.
 serve() {
@@ -39,10 +28,10 @@ reload() {
 	local before after
 	before=$(digest 7001)
 	ask 7001 shutdown nosave 2>/dev/null
-	until_true 60 is_down
+	until_true 60 is_down 7001
 	serve default 7001
 	until_true 120 is_up 7001
-	until_true 120 is_loaded
+	until_true 120 is_loaded 7001
 	after=$(digest 7001)
 	[ "$before" = "$after" ] && echo ok || echo "what was saved differs"
 }
@@ -55,13 +44,13 @@ run() {
 
 	begin
 	ask 7001 bgsave >/dev/null
-	until_true 300 idle 7001
+	until_true 300 is_idle 7001
 	forks "BGSAVE" 1 1 "the fork took $(info 7001 latest_fork_usec) us" \
 		"$([ "$(info 7001 rdb_last_bgsave_status)" = ok ] && echo ok || echo "BGSAVE failed")"
 
 	begin
 	ask 7001 bgrewriteaof >/dev/null
-	until_true 300 idle 7001
+	until_true 300 is_idle 7001
 	forks "BGREWRITEAOF" 1 1 "the fork took $(info 7001 latest_fork_usec) us" \
 		"$(info 7001 aof_last_bgrewrite_status)"
 
@@ -76,7 +65,7 @@ run() {
 	begin
 	forks "restart from the snapshot" 0 0 "" "$(reload)"
 	ask 7001 shutdown nosave 2>/dev/null
-	until_true 60 is_down
+	until_true 60 is_down 7001
 }
 
 both_ways

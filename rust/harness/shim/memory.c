@@ -418,7 +418,7 @@ int copy_page_range(struct vm_area_struct *dst_vma,
 		    struct vm_area_struct *src_vma)
 {
 	struct mm_struct *dst_mm = dst_vma->vm_mm, *src_mm = src_vma->vm_mm;
-	unsigned long addr, next;
+	unsigned long addr, next, deferred;
 	int ret = 0;
 
 	/* As raw_write_seqcount_begin(), and the barrier that x86 has anyway. */
@@ -430,8 +430,12 @@ int copy_page_range(struct vm_area_struct *dst_vma,
 		next = pmd_addr_end(addr, src_vma->vm_end);
 		if (pmd_none(pmdp_get_lockless(src_pmd)))
 			continue;
-		if (async_pgtable_defer(dst_vma, src_vma, src_pmd, addr, next))
+		deferred = async_pgtable_defer(dst_vma, src_vma, src_pmd, addr,
+					       src_vma->vm_end);
+		if (deferred) {
+			next = addr + deferred * PMD_SIZE;
 			continue;
+		}
 		ret = copy_pte_range(dst_vma, src_vma, mm_find_pmd(dst_mm, addr),
 				     src_pmd, addr, next);
 	}

@@ -502,7 +502,7 @@ impl Parent {
         let mut builder = builder.expect("there is memory");
         builder.extent(TargetVma(&*child), addr(0), addr(ranges));
         for (index, range) in self.ranges.iter().enumerate() {
-            if deferred.contains(&index) && builder.defer(addr(index)) {
+            if deferred.contains(&index) && builder.defer(addr(index), addr(index + 1)) {
                 range.pmd_write.store(0, Release);
             } else {
                 child.copy_now(index);

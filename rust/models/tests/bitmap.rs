@@ -4,7 +4,7 @@
 
 #![cfg(not(any(loom, shuttle)))]
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, ops::Range};
 
 use kernel::{mm::async_pgtable::range_bitmap::RangeBitmap, prelude::GFP_KERNEL};
 use proptest::prelude::*;
@@ -34,15 +34,15 @@ fn end() -> impl Strategy<Value = usize> {
 }
 
 /// Which ranges are marked: neighbours, and others, nearly in order.
-fn marks() -> impl Strategy<Value = Vec<usize>> {
-    let run = (range(), 1..70_usize).prop_map(|(from, len)| (from..from + len).collect());
-    let alone = range().prop_map(|range| vec![range]);
-    let runs = prop::collection::vec(prop_oneof![run, alone], 0..8);
+fn marks() -> impl Strategy<Value = Vec<Range<usize>>> {
+    let run = (range(), 1..200_usize).prop_map(|(from, len)| from..from + len);
+    let alone = range().prop_map(|range| range..range + 1);
+    let runs = prop::collection::vec(prop_oneof![run, alone], 0..20);
     (runs, any::<bool>()).prop_map(|(mut runs, sorted)| {
         if sorted {
-            runs.sort();
+            runs.sort_by_key(|run| run.start);
         }
-        runs.concat()
+        runs
     })
 }
 
@@ -60,16 +60,20 @@ proptest! {
     ) {
         let mut bitmap = RangeBitmap::new();
         let mut set = BTreeSet::new();
-        for &range in &marks {
-            // What comes before the last node is refused.
-            let above = set.last().is_none_or(|last| last / NODE <= range / NODE);
-            let new = above && set.insert(range);
-            prop_assert_eq!(bitmap.mark_pending(range, GFP_KERNEL).unwrap(), new);
+        for run in &marks {
+            // What comes before the last node is refused, and all that is not new in one.
+            let above = set.last().is_none_or(|last| last / NODE <= run.start / NODE);
+            let within = run.start / NODE == (run.end - 1) / NODE;
+            let new = above && within && set.range(run.clone()).next().is_none();
+            if new {
+                set.extend(run.clone());
+            }
+            prop_assert_eq!(bitmap.mark_pending(run.start, run.end, GFP_KERNEL).unwrap(), new);
         }
 
         // Most ranges that are not chosen by what was marked were not.
         let picks = picks.iter().filter(|_| !marks.is_empty());
-        let picks = picks.map(|pick| Op::Settle(*pick.get(&marks)));
+        let picks = picks.map(|pick| Op::Settle(pick.get(&marks).start));
         for op in ops.into_iter().chain(picks) {
             match op {
                 Op::Settle(range) => {

@@ -110,7 +110,7 @@ proptest! {
             builder.extent(mapping, start, at);
             for addr in (start..at).step_by(SIZE) {
                 if ranges[(addr - start) / SIZE] {
-                    prop_assert!(builder.defer(addr));
+                    prop_assert!(builder.defer(addr, addr + SIZE));
                     pending.insert((mapping, addr));
                 }
             }

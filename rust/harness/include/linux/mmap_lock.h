@@ -36,6 +36,11 @@ static inline bool vma_is_attached(struct vm_area_struct *vma)
 	return vma->attached;
 }
 
+static inline bool __is_vma_write_locked(struct vm_area_struct *vma)
+{
+	return rwsem_is_held_write(&vma->vm_lock);
+}
+
 void vma_start_write(struct vm_area_struct *vma);
 int __must_check vma_start_write_killable(struct vm_area_struct *vma);
 

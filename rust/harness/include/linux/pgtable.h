@@ -40,9 +40,19 @@ static inline pgtable_t pmd_pgtable(pmd_t pmd)
 	return (pgtable_t)(pmd.pmd & ~_PAGE_FLAGS);
 }
 
-static inline pmd_t pmdp_get_lockless(pmd_t *pmdp)
+static inline bool pmd_bad(pmd_t pmd)
+{
+	return !pmd_present(pmd);
+}
+
+static inline pmd_t pmdp_get(pmd_t *pmdp)
 {
 	return (pmd_t){ READ_ONCE(pmdp->pmd) };
+}
+
+static inline pmd_t pmdp_get_lockless(pmd_t *pmdp)
+{
+	return pmdp_get(pmdp);
 }
 
 /* Atomic and fully ordered, as a locked instruction of x86 is. */

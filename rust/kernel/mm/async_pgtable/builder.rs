@@ -112,28 +112,40 @@ impl<P: PageTables> Builder<P> {
         });
     }
 
-    /// Defers the range at `addr`, above all those before. Returns false, and it must be copied
-    /// now, if it is not in the mapping begun last or if there is no memory.
-    #[inline]
-    pub fn defer(&mut self, addr: usize) -> bool {
-        let Some(mapping) = &mut self.mapping else {
+    /// May the range at `addr` be deferred? If not, it is copied now, and counted if it is in the
+    /// mapping begun last.
+    pub fn may_defer(&mut self, addr: usize) -> bool {
+        let Some(mapping) = &self.mapping else {
             return false;
         };
         if !(mapping.start..mapping.end).contains(&addr) {
             return false;
         }
+        self.sync += usize::from(!mapping.open);
+        mapping.open
+    }
 
-        let deferred = if mapping.open {
-            Self::try_defer(&mut self.bitmap, &mut self.extents, mapping, addr)
-        } else {
-            Ok(false)
+    /// Defers the ranges of `start..end`, a run within one GiB and above all those before, the
+    /// first of which [may be](Self::may_defer). Returns false if there is no memory, or if they
+    /// are not all in that mapping: then the first is copied now.
+    pub fn defer(&mut self, start: usize, end: usize) -> bool {
+        let Some(mapping) = &mut self.mapping else {
+            return false;
         };
-        let deferred = deferred.unwrap_or_else(|_| {
-            self.run_out();
-            false
-        });
-        self.deferred += usize::from(deferred);
-        self.sync += usize::from(!deferred);
+        if !mapping.open || start < mapping.start || end > mapping.end {
+            return false;
+        }
+
+        let deferred = Self::try_defer(&mut self.bitmap, &mut self.extents, mapping, start, end)
+            .unwrap_or_else(|_| {
+                self.run_out();
+                false
+            });
+        if deferred {
+            self.deferred += (end - start) / P::RANGE_SIZE;
+        } else {
+            self.sync += 1;
+        }
         deferred
     }
 
@@ -147,22 +159,21 @@ impl<P: PageTables> Builder<P> {
         }
     }
 
-    #[inline]
     fn try_defer(
         bitmap: &mut RangeBitmap,
         extents: &mut Extents<P>,
         mapping: &mut Mapping<P>,
-        addr: usize,
+        start: usize,
+        end: usize,
     ) -> Result<bool> {
         if !mapping.known && !Self::add_extent(extents, mapping)? {
             return Ok(false);
         }
-        Ok(bitmap.mark_pending(addr / P::RANGE_SIZE, bookkeeping())?)
+        let (from, to) = (start / P::RANGE_SIZE, end / P::RANGE_SIZE);
+        Ok(bitmap.mark_pending(from, to, bookkeeping())?)
     }
 
-    /// Makes `mapping` an extent of the session. Once a mapping, so out of the way of what is done
-    /// for each range.
-    #[cold]
+    /// Makes `mapping` an extent of the session.
     fn add_extent(extents: &mut Extents<P>, mapping: &mut Mapping<P>) -> Result<bool> {
         mapping.known = extents.push(mapping.start, mapping.end, mapping.target, bookkeeping())?;
         Ok(mapping.known)
@@ -223,6 +234,10 @@ mod tests {
     };
     use super::*;
 
+    fn defer<const TEST: usize>(builder: &mut Builder<Fake<TEST>>, index: usize) -> bool {
+        builder.may_defer(addr(index)) && builder.defer(addr(index), addr(index + 1))
+    }
+
     #[test]
     fn without_ranges_is_no_session() -> Result {
         Fake::<4>::reset();
@@ -258,34 +273,37 @@ mod tests {
         Fake::<6>::reset();
         let parent = Parent::<6>::new()?;
         let mut builder = Builder::<Fake<6>>::new(parent.clone(), ())?;
-        assert!(!builder.defer(addr(2)));
+        assert!(!defer(&mut builder, 2));
 
         builder.extent(0, addr(2), addr(4));
-        assert!(!builder.defer(addr(1)));
-        assert!(builder.defer(addr(2)));
-        assert!(!builder.defer(addr(2)));
-        assert!(builder.defer(addr(3)));
-        assert!(!builder.defer(addr(4)));
+        assert!(!defer(&mut builder, 1));
+        assert!(defer(&mut builder, 2));
+        assert!(!defer(&mut builder, 2));
+        assert!(!builder.defer(addr(3), addr(5)));
+        assert!(!builder.defer(addr(1), addr(4)));
+        assert!(defer(&mut builder, 3));
+        assert!(!defer(&mut builder, 4));
 
-        builder.extent(0, addr(6), addr(8));
-        assert!(!builder.defer(addr(5)));
-        assert!(builder.defer(addr(7)));
+        builder.extent(0, addr(6), addr(10));
+        assert!(!defer(&mut builder, 5));
+        assert!(builder.defer(addr(7), addr(10)));
 
         let session = builder.arm(0).ok_or(EINVAL)?;
         assert_eq!(Fake::<6>::count_of(Event::SessionStart), 1);
-        assert_eq!(Fake::<6>::count_of(Event::RangeDefer), 3);
+        assert_eq!(Fake::<6>::count_of(Event::RangeDefer), 5);
         assert!(!session.overlaps(addr(0), addr(2)));
         assert!(session.overlaps(addr(1), addr(2) + 1));
         assert!(session.overlaps(addr(4) - 1, addr(4)));
         assert!(!session.overlaps(addr(4), addr(7)));
         assert!(session.overlaps(0, usize::MAX));
-        assert!(!session.overlaps(addr(8), usize::MAX));
+        assert!(!session.overlaps(addr(10), usize::MAX));
 
         session.copy_all()?;
         assert!(!session.overlaps(0, usize::MAX));
         assert_eq!(parent.copy_of(0, 2), 3);
         assert_eq!(parent.copy_of(0, 6), 0);
         assert_eq!(parent.copy_of(0, 7), 8);
+        assert_eq!(parent.copy_of(0, 9), 10);
         Ok(())
     }
 
@@ -297,12 +315,12 @@ mod tests {
         // A mapping that is refused does not concern the next one.
         builder.refuse(Refusal::Pinned);
         builder.extent(0, addr(RANGES), addr(RANGES + 4));
-        assert!(builder.defer(addr(RANGES)));
+        assert!(defer(&mut builder, RANGES));
         // But memory does.
         builder.run_out();
-        assert!(!builder.defer(addr(RANGES + 1)));
+        assert!(!defer(&mut builder, RANGES + 1));
         builder.extent(0, addr(RANGES + 4), addr(RANGES + 8));
-        assert!(!builder.defer(addr(RANGES + 4)));
+        assert!(!defer(&mut builder, RANGES + 4));
         let session = builder.arm(0).ok_or(EINVAL)?;
         assert_eq!(Fake::<25>::count_of(Event::RangeDefer), 2);
         assert_eq!(Fake::<25>::count_of(Event::RangeSync), 2);

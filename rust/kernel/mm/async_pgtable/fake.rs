@@ -34,7 +34,7 @@ pub const CHILDREN: usize = 3;
 pub const PATIENCE: usize = 16;
 
 const SIZE: usize = 0x1000;
-const TESTS: usize = 47;
+const TESTS: usize = 48;
 const EVENTS: usize = 15;
 
 /// Where range `index` begins. The first one is not at zero.
@@ -264,7 +264,8 @@ impl<const TEST: usize> Fake<TEST> {
         let mut builder = Builder::new(parent.clone(), ())?;
         builder.extent(child, addr(0), addr(RANGES));
         for &index in deferred {
-            if builder.defer(addr(index)) {
+            let (start, end) = (addr(index), addr(index + 1));
+            if builder.may_defer(start) && builder.defer(start, end) {
                 parent.protected[index].store(1, Relaxed);
             }
         }

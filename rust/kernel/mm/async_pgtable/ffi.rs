@@ -45,7 +45,6 @@ use crate::{
 
 use super::{
     builder::bookkeeping,
-    page_tables::Refusal,
     Builder,
     Patience,
     Session,
@@ -53,19 +52,11 @@ use super::{
 };
 
 use page_tables::{
+    refusal_from_c,
     Kernel,
     Payer,
     TargetVma, //
 };
-
-fn refusal_from_c(refusal: bindings::async_pgtable_refusal) -> Refusal {
-    match refusal {
-        bindings::async_pgtable_refusal_ASYNC_PGTABLE_REFUSAL_NOTIFIER => Refusal::Notifier,
-        bindings::async_pgtable_refusal_ASYNC_PGTABLE_REFUSAL_PINNED => Refusal::Pinned,
-        bindings::async_pgtable_refusal_ASYNC_PGTABLE_REFUSAL_NOMEM => Refusal::Nomem,
-        _ => Refusal::Small,
-    }
-}
 
 /// # Safety
 ///
@@ -188,7 +179,20 @@ unsafe extern "C" fn async_pgtable_builder_extent(
     unsafe { builder(this) }.extent(target, start, end);
 }
 
-/// Defers the range at `addr`, if it is in the mapping begun last.
+/// May the range at `addr` be deferred?
+///
+/// Called by `__async_pgtable_defer()`, as below.
+///
+/// # Safety
+///
+/// As for [`builder`].
+#[export]
+unsafe extern "C" fn async_pgtable_builder_may_defer(this: *mut c_void, addr: c_ulong) -> bool {
+    // SAFETY: By the contract of this function.
+    unsafe { builder(this) }.may_defer(addr)
+}
+
+/// Defers the ranges of `start..end`, if they are in the mapping begun last.
 ///
 /// Called by `__async_pgtable_defer()`, with both mmap_locks and both VMAs held for writing.
 ///
@@ -196,9 +200,13 @@ unsafe extern "C" fn async_pgtable_builder_extent(
 ///
 /// As for [`builder`].
 #[export]
-unsafe extern "C" fn async_pgtable_builder_defer(this: *mut c_void, addr: c_ulong) -> bool {
+unsafe extern "C" fn async_pgtable_builder_defer(
+    this: *mut c_void,
+    start: c_ulong,
+    end: c_ulong,
+) -> bool {
     // SAFETY: By the contract of this function.
-    unsafe { builder(this) }.defer(addr)
+    unsafe { builder(this) }.defer(start, end)
 }
 
 /// Makes a session live. Returns the child's reference, or null if nothing was deferred.

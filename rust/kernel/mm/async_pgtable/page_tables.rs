@@ -174,7 +174,7 @@ pub trait Entry {
 /// // The parent forks.
 /// let mut builder = Builder::<Numbers>::new(parent.clone(), ())?;
 /// builder.extent((), 0, 4);
-/// assert!((0..4).all(|addr| builder.defer(addr)));
+/// assert!(builder.defer(0, 4));
 /// let session = builder.arm(()).ok_or(EINVAL)?;
 ///
 /// // It writes to what it still shares with its child.

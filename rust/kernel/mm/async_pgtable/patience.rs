@@ -30,8 +30,8 @@ const MOST: u64 = 4 * SECOND;
 /// wait for the locks that he has. So he waits for a second in all, not counting 20 ms for each
 /// range that he has copied meanwhile, and for no more than four seconds. Once he has given a child
 /// up, what he finds may be what it had: for each of the others he waits a sixteenth of a second,
-/// and for all no more than two seconds. So it is if somebody has given up another child of the
-/// same parent just now.
+/// and for all no more than two seconds. So it is if the same parent has given up another child
+/// just now.
 ///
 /// In C this is on the stack of who copies, zero at first, or with one try.
 #[derive(Default)]
@@ -99,7 +99,7 @@ impl Patience {
     }
 }
 
-/// When a child of a parent was given up for want of memory, or zero; a hint, hence relaxed.
+/// When a parent gave up a child for want of memory, or zero; a hint, hence relaxed.
 pub(super) struct GaveUp(Atomic<u64>);
 
 impl GaveUp {
@@ -336,6 +336,21 @@ mod tests {
         Fake::push(&parent, 1)?;
         assert_eq!(Fake::<46>::waits_for_memory(), 2 * PATIENCE);
         assert!(Fake::<46>::killed(1));
+        Ok(())
+    }
+
+    #[test]
+    fn children_do_not_pay_for_what_their_parent_gave_up() -> Result {
+        Fake::<47>::reset();
+        let parent = Parent::<47>::new()?;
+        Fake::fork(&parent, 0, &[0, 1])?.ok_or(EINVAL)?;
+        let other = Fake::fork(&parent, 1, &[0, 1])?.ok_or(EINVAL)?;
+        Fake::<47>::fail_allocs(PATIENCE + 1);
+        Fake::push(&parent, 0)?;
+        assert!(Fake::<47>::killed(0) && !Fake::<47>::killed(1));
+        Fake::<47>::fail_allocs(PATIENCE);
+        other.copy_all()?;
+        assert_eq!(parent.copy_of(1, 1), 2);
         Ok(())
     }
 

@@ -29,6 +29,26 @@ struct Node {
 }
 
 impl Node {
+    /// Makes `from..to`, counted from the beginning of the node, pending if none of it is.
+    fn mark(&mut self, from: usize, to: usize) -> bool {
+        let first = from / PER_WORD;
+        let words = &mut self.words[first..to.div_ceil(PER_WORD)];
+        // The bits of the word at `index` that are below `to`, and not below `from`.
+        let mask = |index: usize| {
+            let base = (first + index) * PER_WORD;
+            let above = (base + PER_WORD).saturating_sub(to);
+            u64::MAX << from.saturating_sub(base) & u64::MAX >> above
+        };
+        let mut masked = words.iter_mut().enumerate();
+        if masked.any(|(index, word)| *word.get_mut() & mask(index) != 0) {
+            return false;
+        }
+        for (index, word) in words.iter_mut().enumerate() {
+            *word.get_mut() |= mask(index);
+        }
+        true
+    }
+
     /// The first pending range in `from..to`, counted from the beginning of the node.
     fn next_pending(&self, from: usize, to: usize) -> Option<usize> {
         let mut from = from;
@@ -64,16 +84,16 @@ impl Node {
 /// use kernel::mm::async_pgtable::range_bitmap::RangeBitmap;
 ///
 /// let mut bitmap = RangeBitmap::new();
-/// bitmap.mark_pending(7, GFP_KERNEL)?;
-/// bitmap.mark_pending(1 << 40, GFP_KERNEL)?;
+/// bitmap.mark_pending(7, 9, GFP_KERNEL)?;
+/// bitmap.mark_pending(1 << 40, (1 << 40) + 1, GFP_KERNEL)?;
 ///
 /// assert!(bitmap.is_pending(7));
-/// assert_eq!(bitmap.next_pending(8, usize::MAX), Some(1 << 40));
+/// assert_eq!(bitmap.next_pending(9, usize::MAX), Some(1 << 40));
 ///
 /// // A range is settled once.
 /// assert!(bitmap.settle(7));
 /// assert!(!bitmap.settle(7));
-/// assert_eq!(bitmap.next_pending(0, 1 << 40), None);
+/// assert_eq!(bitmap.next_pending(0, 1 << 40), Some(8));
 /// # Ok::<(), Error>(())
 /// ```
 pub struct RangeBitmap {
@@ -89,13 +109,20 @@ impl RangeBitmap {
         }
     }
 
-    /// Makes a range pending, before the set is shared. Returns whether it was not.
+    /// Makes the ranges `from..to` pending, before the set is shared: all, or returns false.
     ///
-    /// Ranges are marked in ascending order; what comes before the last node is refused like what
-    /// is pending already.
-    #[inline]
-    pub fn mark_pending(&mut self, range: usize, flags: Flags) -> Result<bool, AllocError> {
-        let position = range / PER_NODE;
+    /// They are within one GiB, and ranges are marked in ascending order; what comes before the
+    /// last node is refused like what is pending already.
+    pub fn mark_pending(
+        &mut self,
+        from: usize,
+        to: usize,
+        flags: Flags,
+    ) -> Result<bool, AllocError> {
+        let position = from / PER_NODE;
+        if from >= to || (to - 1) / PER_NODE != position {
+            return Ok(false);
+        }
         match self.nodes.last() {
             Some(last) if last.position > position => return Ok(false),
             Some(last) if last.position == position => {}
@@ -105,11 +132,7 @@ impl RangeBitmap {
             return Err(AllocError);
         };
 
-        let word = &mut node.words[range % PER_NODE / PER_WORD];
-        let bit = 1 << (range % PER_WORD);
-        let old = *word.get_mut();
-        *word.get_mut() = old | bit;
-        Ok(old & bit == 0)
+        Ok(node.mark(from % PER_NODE, (to - 1) % PER_NODE + 1))
     }
 
     /// Adds a node. `position` is above that of the last one.
@@ -187,7 +210,7 @@ mod tests {
     fn bitmap(pending: &[usize]) -> Result<RangeBitmap, AllocError> {
         let mut bitmap = RangeBitmap::new();
         for &range in pending {
-            bitmap.mark_pending(range, GFP_KERNEL)?;
+            bitmap.mark_pending(range, range + 1, GFP_KERNEL)?;
         }
         Ok(bitmap)
     }
@@ -206,8 +229,8 @@ mod tests {
     fn marks_each_range_once() -> Result {
         let mut bitmap = bitmap(&[])?;
         for range in [0, PER_WORD - 1, PER_WORD, PER_NODE - 1, PER_NODE, FAR] {
-            assert!(bitmap.mark_pending(range, GFP_KERNEL)?);
-            assert!(!bitmap.mark_pending(range, GFP_KERNEL)?);
+            assert!(bitmap.mark_pending(range, range + 1, GFP_KERNEL)?);
+            assert!(!bitmap.mark_pending(range, range + 1, GFP_KERNEL)?);
             assert!(bitmap.is_pending(range));
             assert!(!bitmap.is_pending(range + 2));
         }
@@ -218,9 +241,41 @@ mod tests {
     #[test]
     fn marks_in_ascending_order() -> Result {
         let mut bitmap = bitmap(&[PER_NODE])?;
-        assert!(!bitmap.mark_pending(PER_NODE - 1, GFP_KERNEL)?);
+        assert!(!bitmap.mark_pending(PER_NODE - 1, PER_NODE, GFP_KERNEL)?);
         assert!(!bitmap.is_pending(PER_NODE - 1));
         assert_eq!(bitmap.nodes.len(), 1);
+        Ok(())
+    }
+
+    #[test]
+    fn marks_a_run() -> Result {
+        for (from, to) in [
+            (0, PER_NODE),
+            (1, PER_WORD),
+            (PER_WORD, 2 * PER_WORD),
+            (PER_WORD - 1, PER_WORD + 1),
+            (3, PER_NODE - 5),
+        ] {
+            let mut bitmap = bitmap(&[])?;
+            let base = 7 * PER_NODE;
+            assert!(bitmap.mark_pending(base + from, base + to, GFP_KERNEL)?);
+            let pending = |range: &usize| bitmap.is_pending(base + range);
+            assert!((from..to).all(|range| pending(&range)));
+            assert_eq!((0..PER_NODE).filter(pending).count(), to - from);
+            assert_eq!(bitmap.nodes.len(), 1);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn marks_all_of_a_run_or_none() -> Result {
+        let mut bitmap = bitmap(&[PER_WORD + 5])?;
+        assert!(!bitmap.mark_pending(3, PER_WORD + 6, GFP_KERNEL)?);
+        assert!(!bitmap.is_pending(3));
+        assert!(!bitmap.mark_pending(PER_WORD + 6, PER_NODE + 1, GFP_KERNEL)?);
+        assert!(!bitmap.mark_pending(PER_WORD + 6, PER_WORD + 6, GFP_KERNEL)?);
+        assert_eq!(bitmap.next_pending(PER_WORD + 6, usize::MAX), None);
+        assert!(bitmap.mark_pending(PER_WORD + 6, PER_NODE, GFP_KERNEL)?);
         Ok(())
     }
 

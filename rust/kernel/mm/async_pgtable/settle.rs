@@ -11,6 +11,7 @@ use super::{
         PageTables,
         Party, //
     },
+    patience::GaveUp,
     pusher::Pusher,
     session::Settled,
     Patience,
@@ -92,8 +93,9 @@ impl<P: PageTables> Session<P> {
                     // charged beforehand for another CPU, comes later. But the OOM killer waits for
                     // its victims, and others may lack what we have got.
                     patience.waits::<P>(since::<P>(missed.take()));
-                    let tracker = P::tracker(&parent);
-                    let just_now = tracker.is_some_and(|it| it.gave_up.just_now::<P>());
+                    // A child that copies itself does not wait with the parent's locks.
+                    let gave_up = source.map(|(tracker, _)| &tracker.gave_up);
+                    let just_now = gave_up.is_some_and(GaveUp::just_now::<P>);
                     if !dying && patience.lacks(just_now) {
                         missed = Some(P::now());
                         drop(claim);
@@ -102,7 +104,7 @@ impl<P: PageTables> Session<P> {
                         P::wait_for_memory();
                         continue;
                     }
-                    tracker.inspect(|it| it.gave_up.now::<P>());
+                    gave_up.inspect(|it| it.now::<P>());
                 }
                 // Nobody can have this range.
                 claim.fail(err);

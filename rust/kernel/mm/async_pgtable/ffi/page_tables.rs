@@ -41,6 +41,15 @@ use super::super::{
 /// The page tables of the kernel.
 pub(super) struct Kernel;
 
+pub(super) fn refusal_from_c(refusal: bindings::async_pgtable_refusal) -> Refusal {
+    match refusal {
+        bindings::async_pgtable_refusal_ASYNC_PGTABLE_REFUSAL_NOTIFIER => Refusal::Notifier,
+        bindings::async_pgtable_refusal_ASYNC_PGTABLE_REFUSAL_PINNED => Refusal::Pinned,
+        bindings::async_pgtable_refusal_ASYNC_PGTABLE_REFUSAL_NOMEM => Refusal::Nomem,
+        _ => Refusal::Small,
+    }
+}
+
 /// A mapping of a child.
 ///
 /// Dereferenced only while one of its ranges is claimed: every change of the mapping, and the exit
