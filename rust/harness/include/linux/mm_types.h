@@ -85,12 +85,20 @@ struct pmd_page {
 	pmd_t pmd[PTRS_PER_PMD];
 };
 
+struct vm_area_struct;
+
+/* There are no files. */
+struct vm_operations_struct {
+	void (*close)(struct vm_area_struct *vma);
+};
+
 struct vm_area_struct {
 	unsigned long vm_start;
 	unsigned long vm_end;
 	struct mm_struct *vm_mm;
 	vm_flags_t vm_flags;
 	void *anon_vma;
+	const struct vm_operations_struct *vm_ops;	/* NULL */
 	bool uffd;
 	struct vm_area_struct *vm_next;
 	struct rw_semaphore vm_lock;

@@ -38,7 +38,7 @@ static inline bool vma_is_attached(struct vm_area_struct *vma)
 
 static inline bool __is_vma_write_locked(struct vm_area_struct *vma)
 {
-	return rwsem_is_held_write(&vma->vm_lock);
+	return vma->write_locked;
 }
 
 void vma_start_write(struct vm_area_struct *vma);
