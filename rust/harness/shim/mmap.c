@@ -441,7 +441,7 @@ int register_notifier(void)
 	int ret;
 
 	mmap_write_lock(mm);
-	ret = async_pgtable_drain(mm, ASYNC_PGTABLE_HOOK_NOTIFIER, true);
+	ret = async_pgtable_drain(mm, ASYNC_PGTABLE_HOOK_NOTIFIER);
 	if (!ret) {
 		BUG_ON(async_pgtable_busy_anywhere(mm) &&
 		       "oracle: a notifier, and something is pending");
