@@ -57,7 +57,7 @@ scratch() {
 lock_tree() {
 	mkdir -p "$BUILD"
 	exec 9>"$BUILD/.lock"
-	flock -n 9 || die "another run is working on $tree"
+	flock -n 9 || { note "waiting for another run that works on $tree"; flock 9; }
 }
 
 # git without the user's configuration: the same input gives the same bytes.

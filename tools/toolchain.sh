@@ -106,5 +106,6 @@ use_ccache() {
 	if have ccache && [ -d /usr/lib/ccache ]; then
 		export PATH=/usr/lib/ccache:$PATH CCACHE_DIR=$CACHE/ccache CCACHE_MAXSIZE=8G
 		export CCACHE_BASEDIR=$BUILD CCACHE_NOHASHDIR=1		# the same hits for any checkout
+		export CCACHE_DEPEND=1	# gcc names the headers: nothing is preprocessed for a hash
 	fi
 }
