@@ -361,7 +361,7 @@ unsafe extern "C" fn async_pgtable_tracker_push(
 
 /// The same for the sessions that are not in `full`, see [`Tracker::push_some`].
 ///
-/// Called by the last task that leaves a parent.
+/// Called by the last task that leaves a parent, and with the mmap_lock held for writing.
 ///
 /// # Safety
 ///

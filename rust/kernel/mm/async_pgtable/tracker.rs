@@ -203,7 +203,7 @@ impl<P: PageTables> Tracker<P> {
     /// The same for those sessions whose slots are not in `full`. Those that there is no memory for
     /// are added to it. Is any other left?
     ///
-    /// The parent does not fork any more, so a slot has the same session in all calls.
+    /// The parent does not fork meanwhile, so a slot has the same session in all calls, or none.
     pub fn push_some(
         &self,
         source: P::SourceVma<'_>,
