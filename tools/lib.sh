@@ -53,11 +53,14 @@ scratch() {
 	trap 'exit 143' TERM
 }
 
+# wait_lock FD WHAT: says so if another one has it
+wait_lock() { flock -n "$1" || { note "waiting for another $2"; flock "$1"; }; }
+
 # One writer of $tree at a time; the lock goes with the process.
 lock_tree() {
 	mkdir -p "$BUILD"
 	exec 9>"$BUILD/.lock"
-	flock -n 9 || { note "waiting for another run that works on $tree"; flock 9; }
+	wait_lock 9 "run that works on $tree"
 }
 
 # git without the user's configuration: the same input gives the same bytes.
