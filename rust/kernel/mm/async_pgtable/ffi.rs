@@ -4,7 +4,7 @@
 //!
 //! C header: [`mm/async_pgtable.h`](srctree/mm/async_pgtable.h)
 //!
-//! All of `unsafe` is in this module and [`page_tables`], but for what a claim is the proof of: see
+//! All of `unsafe` is in this module and those below it, but for what a claim is the proof of: see
 //! [`PageTables::copy`](super::PageTables::copy) and `with_source`.
 //!
 //! All pointers to sessions, trackers and builders are fields of `struct async_pgtable_mm`:
@@ -15,61 +15,30 @@
 //!   `__mmput()` is past `exit_mmap()`.
 //! - `builder` is only used by the task that forks.
 
+mod builder;
 mod page_tables;
 
-use core::{
-    mem::offset_of,
-    ptr::{
-        self,
-        NonNull, //
-    }, //
-};
+use core::mem::offset_of;
 
 use crate::{
     bindings,
-    mm::{
-        virt::VmaRef,
-        Mm, //
-    },
+    mm::virt::VmaRef,
     prelude::*,
-    sync::{
-        atomic::{
-            Acquire,
-            Atomic,
-            Full, //
-        },
-        Arc, //
-    },
-    types::ForeignOwnable,
+    sync::Arc,
+    types::ForeignOwnable, //
 };
 
 use super::{
-    builder::bookkeeping,
-    Builder,
     Patience,
     Session,
     Tracker, //
 };
 
-use page_tables::{
-    refusal_from_c,
-    Kernel,
-    Payer,
-    TargetVma, //
-};
+use page_tables::Kernel;
 
 /// # Safety
 ///
-/// `builder` comes from [`async_pgtable_builder_new`], is not yet freed or armed, and is used by
-/// no one else.
-unsafe fn builder<'a>(builder: *mut c_void) -> &'a mut Builder<Kernel> {
-    // SAFETY: By the contract of this function.
-    unsafe { &mut *builder.cast() }
-}
-
-/// # Safety
-///
-/// `session` comes from [`async_pgtable_builder_arm`], and is not put for the duration of `'a`.
+/// `session` comes from `async_pgtable_builder_arm()`, and is not put for the duration of `'a`.
 unsafe fn session<'a>(session: *mut c_void) -> &'a Session<Kernel> {
     // SAFETY: By the contract of this function.
     unsafe { &*session.cast() }
@@ -81,155 +50,6 @@ unsafe fn session<'a>(session: *mut c_void) -> &'a Session<Kernel> {
 unsafe fn tracker<'a>(tracker: *mut c_void) -> &'a Tracker<Kernel> {
     // SAFETY: By the contract of this function.
     unsafe { &*tracker.cast() }
-}
-
-/// Makes sure that `mm` has a tracker.
-///
-/// # Safety
-///
-/// `mm` is a valid `mm_struct`.
-unsafe fn ensure_tracker(mm: *mut bindings::mm_struct) -> Result {
-    // SAFETY: `mm` is valid, and everybody accesses the field atomically.
-    let slot = unsafe {
-        Atomic::<*mut c_void>::from_ptr(&raw mut (*mm).__bindgen_anon_1.async_pgtable.tracker)
-    };
-    // Acquire: pairs with the `cmpxchg` of another thread that forks.
-    if !slot.load(Acquire).is_null() {
-        return Ok(());
-    }
-
-    let new = KBox::pin_init(Tracker::<Kernel>::new(), bookkeeping())?.into_foreign();
-    // Full: as a release, the tracker is initialized before others find it. Those who follow the
-    // pointer depend on it.
-    if slot.cmpxchg(ptr::null_mut(), new, Full).is_err() {
-        // SAFETY: Comes from `into_foreign` just now, and nobody else has seen it.
-        drop(unsafe { Pin::<KBox<Tracker<Kernel>>>::from_foreign(new) });
-    }
-    Ok(())
-}
-
-/// Begins a session that copies from `source`. Returns null without memory.
-///
-/// Called by `__async_pgtable_dup_begin()`, without locks.
-///
-/// # Safety
-///
-/// `source` is the mm of the current task.
-#[export]
-unsafe extern "C" fn async_pgtable_builder_new(source: *mut bindings::mm_struct) -> *mut c_void {
-    // SAFETY: `source` is valid.
-    if unsafe { ensure_tracker(source) }.is_err() {
-        return ptr::null_mut();
-    }
-    // SAFETY: `source` is valid.
-    let source = unsafe { Mm::from_raw(source) }.into();
-    let builder = Builder::<Kernel>::new(source, Payer::current())
-        .and_then(|builder| KBox::new(builder, bookkeeping()));
-    builder.map_or(ptr::null_mut(), |builder| KBox::into_raw(builder).cast())
-}
-
-/// Gives up a session that has been begun.
-///
-/// Called by `__async_pgtable_dup_end()`, with both mmap_locks held for writing, or without them
-/// by a fork that was killed before it had them.
-///
-/// # Safety
-///
-/// As for [`builder`]; gives it up.
-#[export]
-unsafe extern "C" fn async_pgtable_builder_free(builder: *mut c_void) {
-    // SAFETY: By the contract of this function, it comes from `KBox::into_raw`.
-    drop(unsafe { KBox::<Builder<Kernel>>::from_raw(builder.cast()) });
-}
-
-/// Remembers why a mapping is not deferred.
-///
-/// Called by `__async_pgtable_dup_vma()`, with both mmap_locks held for writing.
-///
-/// # Safety
-///
-/// As for [`builder`].
-#[export]
-unsafe extern "C" fn async_pgtable_builder_refuse(
-    this: *mut c_void,
-    refusal: bindings::async_pgtable_refusal,
-) {
-    // SAFETY: By the contract of this function.
-    unsafe { builder(this) }.refuse(refusal_from_c(refusal));
-}
-
-/// Begins a mapping whose ranges in `start..end` may be deferred.
-///
-/// Called by `__async_pgtable_dup_vma()`, with both mmap_locks and both VMAs held for writing.
-///
-/// # Safety
-///
-/// As for [`builder`]. `target` is not null. `start` and `end` are multiples of `PMD_SIZE`, and
-/// above all those before.
-#[export]
-unsafe extern "C" fn async_pgtable_builder_extent(
-    this: *mut c_void,
-    target: *mut bindings::vm_area_struct,
-    start: c_ulong,
-    end: c_ulong,
-) {
-    // SAFETY: By the contract of this function.
-    let target = TargetVma(unsafe { NonNull::new_unchecked(target) });
-    // SAFETY: By the contract of this function.
-    unsafe { builder(this) }.extent(target, start, end);
-}
-
-/// May the range at `addr` be deferred?
-///
-/// Called by `__async_pgtable_defer()`, as below.
-///
-/// # Safety
-///
-/// As for [`builder`].
-#[export]
-unsafe extern "C" fn async_pgtable_builder_may_defer(this: *mut c_void, addr: c_ulong) -> bool {
-    // SAFETY: By the contract of this function.
-    unsafe { builder(this) }.may_defer(addr)
-}
-
-/// Defers the ranges of `start..end`, if they are in the mapping begun last.
-///
-/// Called by `__async_pgtable_defer()`, with both mmap_locks and both VMAs held for writing.
-///
-/// # Safety
-///
-/// As for [`builder`].
-#[export]
-unsafe extern "C" fn async_pgtable_builder_defer(
-    this: *mut c_void,
-    start: c_ulong,
-    end: c_ulong,
-) -> bool {
-    // SAFETY: By the contract of this function.
-    unsafe { builder(this) }.defer(start, end)
-}
-
-/// Makes a session live. Returns the child's reference, or null if nothing was deferred.
-///
-/// Called by `__async_pgtable_dup_end()`, with both mmap_locks held for writing, after the flush.
-///
-/// # Safety
-///
-/// As for [`builder`]; gives it up. `target` is the child's mm.
-#[export]
-unsafe extern "C" fn async_pgtable_builder_arm(
-    this: *mut c_void,
-    target: *mut bindings::mm_struct,
-) -> *mut c_void {
-    // SAFETY: By the contract of this function, it comes from `KBox::into_raw`.
-    let builder = unsafe { KBox::<Builder<Kernel>>::from_raw(this.cast()) };
-    // SAFETY: `target` is valid.
-    let target = unsafe { Mm::from_raw(target) }.into();
-    KBox::into_inner(builder)
-        .arm(target)
-        .map_or(ptr::null_mut(), |session| {
-            Arc::into_raw(session).cast_mut().cast()
-        })
 }
 
 /// Settles what overlaps `start..end`, on behalf of somebody who looks at the child.
@@ -379,10 +199,11 @@ unsafe extern "C" fn async_pgtable_tracker_push_some(
     this.push_some(source, start, end, full)
 }
 
-/// Settles some of `start..end` in those sessions that somebody waits for, see [`Tracker::help`].
+/// Settles some of `start..end` in those sessions that somebody waits for, see [`Tracker::help`],
+/// and notes that it is locked.
 ///
 /// Called by whoever locks a parent's mapping for writing, before that, with the mmap_lock held for
-/// writing, which will do as well.
+/// writing, which will do as well, and whose sequence number is `seq`.
 ///
 /// # Safety
 ///
@@ -393,10 +214,43 @@ unsafe extern "C" fn async_pgtable_tracker_help(
     source: *mut bindings::vm_area_struct,
     start: c_ulong,
     end: c_ulong,
+    seq: c_uint,
 ) {
     // SAFETY: By the contract of this function.
     let (this, source) = unsafe { (tracker(this), VmaRef::from_raw(source)) };
+    this.locked.add(seq, start, end);
     this.help(source, start, end);
+}
+
+/// Between which addresses a parent's mappings are that are locked for writing.
+///
+/// Called with the mmap_lock held for writing, whose sequence number is `seq`.
+///
+/// # Safety
+///
+/// As for [`tracker`]; `start` and `end` can be written.
+#[export]
+unsafe extern "C" fn async_pgtable_tracker_locked(
+    this: *mut c_void,
+    seq: c_uint,
+    start: *mut c_ulong,
+    end: *mut c_ulong,
+) {
+    // SAFETY: By the contract of this function.
+    let (this, start, end) = unsafe { (tracker(this), &mut *start, &mut *end) };
+    let locked = this.locked.bounds(seq);
+    (*start, *end) = (locked.start, locked.end);
+}
+
+/// Gives up the children of a parent that are being killed.
+///
+/// # Safety
+///
+/// As for [`tracker`].
+#[export]
+unsafe extern "C" fn async_pgtable_tracker_forget_dying(this: *mut c_void) {
+    // SAFETY: By the contract of this function.
+    unsafe { tracker(this) }.forget_dying();
 }
 
 /// Waits for those who are copying from a parent that has settled everything.

@@ -6,6 +6,8 @@
 //! it may be most of the time, by calls that do nothing that pushes. So whoever locks it copies for
 //! them, about as long as they have waited, but not for long.
 
+use core::ops::Range;
+
 use crate::{
     prelude::*,
     sync::atomic::{
@@ -83,6 +85,51 @@ impl Waits {
         self.moments.store(0, Relaxed);
         self.due.store(0, Relaxed);
         Some((wanted, worth))
+    }
+}
+
+/// The mappings of a parent that were locked for writing since its mmap_lock was: all of them are
+/// between two addresses.
+///
+/// Only who has the mmap_lock for writing asks, or adds one, hence relaxed.
+pub(super) struct Locked {
+    /// Which time that is.
+    seq: Atomic<usize>,
+    start: Atomic<usize>,
+    end: Atomic<usize>,
+}
+
+impl Locked {
+    /// None.
+    pub(super) fn new() -> Self {
+        Self {
+            // No sequence number of an mmap_lock is as large.
+            seq: Atomic::new(usize::MAX),
+            start: Atomic::new(0),
+            end: Atomic::new(0),
+        }
+    }
+
+    /// What is in `start..end` is locked next. The mmap_lock's sequence number is `seq`.
+    pub(super) fn add(&self, seq: u32, start: usize, end: usize) {
+        let locked = self.bounds(seq);
+        let (start, end) = if locked.is_empty() {
+            (start, end)
+        } else {
+            (start.min(locked.start), end.max(locked.end))
+        };
+        self.seq.store(seq as usize, Relaxed);
+        self.start.store(start, Relaxed);
+        self.end.store(end, Relaxed);
+    }
+
+    /// Between which addresses they are.
+    pub(super) fn bounds(&self, seq: u32) -> Range<usize> {
+        if self.seq.load(Relaxed) == seq as usize {
+            self.start.load(Relaxed)..self.end.load(Relaxed)
+        } else {
+            0..0
+        }
     }
 }
 
@@ -177,6 +224,19 @@ mod tests {
     };
     use super::*;
     use crate::sync::Arc;
+
+    #[test]
+    fn locked_until_the_mmap_lock_is_given_back() {
+        let locked = Locked::new();
+        assert!(locked.bounds(1).is_empty());
+        locked.add(1, 20, 30);
+        locked.add(1, 50, 60);
+        locked.add(1, 10, 15);
+        assert_eq!(locked.bounds(1), 10..60);
+        assert!(locked.bounds(3).is_empty());
+        locked.add(3, 70, 80);
+        assert_eq!(locked.bounds(3), 70..80);
+    }
 
     #[test]
     fn a_parent_helps_who_waits() -> Result {

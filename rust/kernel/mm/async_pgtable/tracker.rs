@@ -18,6 +18,7 @@ use crate::{
 };
 
 use super::{
+    help::Locked,
     page_tables::{
         Entry,
         PageTables, //
@@ -55,6 +56,7 @@ pub struct Tracker<P: PageTables> {
     /// The slot with which a parent that helps begins; a hint.
     pub(super) helped_first: Atomic<usize>,
     pub(super) gave_up: GaveUp,
+    pub(super) locked: Locked,
 }
 
 impl<P: PageTables> Tracker<P> {
@@ -67,6 +69,7 @@ impl<P: PageTables> Tracker<P> {
             live: Atomic::new(0),
             helped_first: Atomic::new(0),
             gave_up: GaveUp::new(),
+            locked: Locked::new(),
         })
     }
 
@@ -226,7 +229,7 @@ impl<P: PageTables> Tracker<P> {
     }
 
     /// Gives up the sessions of children that are being killed.
-    pub(super) fn forget_dying(&self) {
+    pub fn forget_dying(&self) {
         for (_, session) in self.each(0, |_| true) {
             if session.is_dying() {
                 session.abandon();
@@ -460,10 +463,8 @@ mod tests {
         assert!(Fake::fork(&parent, 0, &[1])?.is_none());
         Fake::<30>::begin_to_kill(1);
         assert!(Fake::fork(&parent, 0, &[1])?.is_some());
-        assert_eq!(
-            Fake::<30>::count_of(Event::SessionAbandon),
-            MAX_SESSIONS / 2
-        );
+        let abandoned = Fake::<30>::count_of(Event::SessionAbandon);
+        assert_eq!(abandoned, MAX_SESSIONS / 2);
         assert!(sessions[0].is_good());
         assert!(!sessions[1].is_good());
         Ok(())
@@ -478,7 +479,6 @@ mod tests {
             let session = Fake::fork(&parent, 0, &[0])?.ok_or(EINVAL)?;
             sessions.push(session, GFP_KERNEL)?;
         }
-        // One more is copied in the call.
         assert!(Fake::fork(&parent, 1, &[0, 1])?.is_none());
         let fallback = Event::Fallback(Refusal::Sessions);
         assert_eq!(Fake::<20>::count_of(fallback), 1);
