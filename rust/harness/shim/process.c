@@ -340,7 +340,10 @@ struct mm_struct *get_nth_mm(unsigned int nth, bool kill, bool oom)
 		mmgrab(mm);
 		if (oom) {
 			doom(mm);
-			WRITE_ONCE(p->oom_victim, 1);
+			mmgrab(mm);
+			if (!__sync_bool_compare_and_swap(&p->signal->oom_mm,
+							  NULL, mm))
+				mmdrop(mm);
 			async_pgtable_oom_victim(mm);
 		}
 		if (kill)
@@ -537,6 +540,8 @@ void leave_process(void)
 		kill_all();
 	task_work_run();
 	mem_cgroup_put(task->memcg);
+	if (task->signal->oom_mm)
+		mmdrop(task->signal->oom_mm);
 	free(task);
 	live_add(LIVE_TASK, -1);
 	current = kthread();

@@ -102,6 +102,7 @@ struct vm_area_struct {
 	bool uffd;
 	struct vm_area_struct *vm_next;
 	struct rw_semaphore vm_lock;
+	int vm_refcnt;		/* unused: those who wait sleep in vm_lock */
 	bool write_locked;	/* until mmap_lock is released */
 	bool attached;
 };
@@ -121,6 +122,9 @@ struct mm_struct {
 		unsigned long flags;
 		unsigned int write_protect_seq;
 		struct rw_semaphore mmap_lock;
+		struct {
+			unsigned int sequence;
+		} mm_lock_seq;
 		struct pmd_page *pmds;
 		struct vm_area_struct *mmap;
 		int notifiers;

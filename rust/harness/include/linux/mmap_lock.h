@@ -18,6 +18,17 @@ static inline void mmap_read_unlock(struct mm_struct *mm)
 static inline void mmap_write_lock(struct mm_struct *mm)
 {
 	down_write(&mm->mmap_lock);
+	mm->mm_lock_seq.sequence++;
+}
+
+static inline unsigned int __vma_raw_mm_seqnum(struct vm_area_struct *vma)
+{
+	return vma->vm_mm->mm_lock_seq.sequence;
+}
+
+static inline int refcount_read(const int *refcount)
+{
+	return READ_ONCE(*refcount);
 }
 
 static inline void mmap_assert_write_locked(struct mm_struct *mm)

@@ -17,6 +17,7 @@ struct signal_struct {
 	atomic_t live;
 	struct task_struct *group_exec_task;
 	unsigned int flags;
+	struct mm_struct *oom_mm;
 };
 
 struct task_struct {
@@ -28,7 +29,6 @@ struct task_struct {
 	struct signal_struct signal[1];
 	int killed;		/* SIGKILL is pending */
 	int ptrace;
-	int oom_victim;
 	bool child_reaper;	/* init of a pid namespace */
 	struct mem_cgroup *memcg;
 	const char *comm;

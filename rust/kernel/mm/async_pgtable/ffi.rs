@@ -218,7 +218,7 @@ unsafe extern "C" fn async_pgtable_tracker_help(
 ) {
     // SAFETY: By the contract of this function.
     let (this, source) = unsafe { (tracker(this), VmaRef::from_raw(source)) };
-    this.locked.add(seq, start, end);
+    this.locks(seq, start, end);
     this.help(source, start, end);
 }
 
@@ -238,7 +238,7 @@ unsafe extern "C" fn async_pgtable_tracker_locked(
 ) {
     // SAFETY: By the contract of this function.
     let (this, start, end) = unsafe { (tracker(this), &mut *start, &mut *end) };
-    let locked = this.locked.bounds(seq);
+    let locked = this.locked(seq);
     (*start, *end) = (locked.start, locked.end);
 }
 

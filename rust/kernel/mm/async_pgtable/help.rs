@@ -111,7 +111,7 @@ impl Locked {
     }
 
     /// What is in `start..end` is locked next. The mmap_lock's sequence number is `seq`.
-    pub(super) fn add(&self, seq: u32, start: usize, end: usize) {
+    fn add(&self, seq: u32, start: usize, end: usize) {
         let locked = self.bounds(seq);
         let (start, end) = if locked.is_empty() {
             (start, end)
@@ -124,7 +124,7 @@ impl Locked {
     }
 
     /// Between which addresses they are.
-    pub(super) fn bounds(&self, seq: u32) -> Range<usize> {
+    fn bounds(&self, seq: u32) -> Range<usize> {
         if self.seq.load(Relaxed) == seq as usize {
             self.start.load(Relaxed)..self.end.load(Relaxed)
         } else {
@@ -204,6 +204,17 @@ impl<P: PageTables> Tracker<P> {
             }
             spent += settled;
         }
+    }
+
+    /// A mapping in `start..end` is about to be locked for writing, as the mmap_lock is, whose
+    /// sequence number is `seq`.
+    pub fn locks(&self, seq: u32, start: usize, end: usize) {
+        self.locked.add(seq, start, end);
+    }
+
+    /// Between which addresses all mappings are that are locked for writing.
+    pub fn locked(&self, seq: u32) -> Range<usize> {
+        self.locked.bounds(seq)
     }
 }
 
