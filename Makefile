@@ -115,6 +115,9 @@ check-sync: ## does the series create exactly rust/kernel, and is it an export?
 check-series: ## git am and quilt on both texts, checkpatch, form
 	@tools/series/check-series
 
+check-cocci: ## the kernel's semantic patches on the C that the series adds (minutes)
+	@tools/series/check-cocci
+
 check-each: ## every patch builds with the option on and off (hours)
 	@tools/series/check-each
 
@@ -124,4 +127,4 @@ clean: ## remove kernels, logs and host builds; keeps BUILD/linux
 clean-tree: ## remove BUILD/linux, unless it holds work that is not in patches/
 	@tools/clean --tree
 
-.PHONY: help deps demo test check check-hooks check-planted check-models check-litmus check-rust check-harness fuzz coverage kernel vm selftests lib install-lib install parity programs soak bench plots cost hooks-doc fetch apply sync export check-sync check-series check-each clean clean-tree
+.PHONY: help deps demo test check check-hooks check-planted check-models check-litmus check-rust check-harness fuzz coverage kernel vm selftests lib install-lib install parity programs soak bench plots cost hooks-doc fetch apply sync export check-sync check-series check-cocci check-each clean clean-tree
