@@ -199,11 +199,10 @@ unsafe extern "C" fn async_pgtable_tracker_push_some(
     this.push_some(source, start, end, full)
 }
 
-/// Settles some of `start..end` in those sessions that somebody waits for, see [`Tracker::help`],
-/// and notes that it is locked.
+/// Settles some of `start..end` in those sessions that somebody waits for, see [`Tracker::help`].
 ///
 /// Called by whoever locks a parent's mapping for writing, before that, with the mmap_lock held for
-/// writing, which will do as well, and whose sequence number is `seq`.
+/// writing, which will do as well.
 ///
 /// # Safety
 ///
@@ -214,12 +213,28 @@ unsafe extern "C" fn async_pgtable_tracker_help(
     source: *mut bindings::vm_area_struct,
     start: c_ulong,
     end: c_ulong,
-    seq: c_uint,
 ) {
     // SAFETY: By the contract of this function.
     let (this, source) = unsafe { (tracker(this), VmaRef::from_raw(source)) };
-    this.locks(seq, start, end);
     this.help(source, start, end);
+}
+
+/// Notes that a parent's mapping in `start..end` is locked for writing next.
+///
+/// Called with the mmap_lock held for writing, whose sequence number is `seq`.
+///
+/// # Safety
+///
+/// As for [`tracker`].
+#[export]
+unsafe extern "C" fn async_pgtable_tracker_locks(
+    this: *mut c_void,
+    seq: c_uint,
+    start: c_ulong,
+    end: c_ulong,
+) {
+    // SAFETY: By the contract of this function.
+    unsafe { tracker(this) }.locks(seq, start, end);
 }
 
 /// Between which addresses a parent's mappings are that are locked for writing.
