@@ -84,6 +84,14 @@ series_digest() {
 	{ series; series | while read -r p; do cat "$patches/$p"; done; } | sha256sum | cut -d' ' -f1
 }
 
+# What codespell says of a file. Rust's crates and the kernel's DAMON are none of its
+# words.
+# misspelled FILE
+misspelled() {
+	local out
+	out=$(codespell -q 2 -L crate,damon "$1") || echo "${out:-codespell has failed}"
+}
+
 # Environment of a benchmark in a guest: which series and which .config the
 # figures belong to, as the start of a SHA-256, and the commit of this repository.
 # record_env CONFIG

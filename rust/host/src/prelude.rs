@@ -3,7 +3,7 @@
 //! Duplicated from `rust/kernel/prelude.rs`: the names, not the items.
 
 pub use core::pin::Pin;
-pub use std::ffi::{c_int, c_void, CStr};
+pub use std::ffi::{c_int, c_uint, c_void, CStr};
 
 /// As in the kernel.
 #[allow(non_camel_case_types)]

@@ -479,7 +479,7 @@ mod tests {
             let session = Fake::fork(&parent, 0, &[0])?.ok_or(EINVAL)?;
             sessions.push(session, GFP_KERNEL)?;
         }
-        assert!(Fake::fork(&parent, 1, &[0, 1])?.is_none());
+        assert!(Fake::fork(&parent, 1, &[0, 1])?.is_none()); // copied in the call
         let fallback = Event::Fallback(Refusal::Sessions);
         assert_eq!(Fake::<20>::count_of(fallback), 1);
         assert_eq!(Fake::<20>::count_of(Event::RangeSync), 2);
