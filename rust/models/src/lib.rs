@@ -863,4 +863,8 @@ impl PageTables for Machine {
         might_sleep();
         false
     }
+
+    fn is_victim(_: &Arc<Parent>) -> bool {
+        false
+    }
 }

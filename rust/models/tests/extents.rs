@@ -83,6 +83,10 @@ impl PageTables for Set {
     fn interrupted(_: bool) -> bool {
         false
     }
+
+    fn is_victim(_: &Parent) -> bool {
+        false
+    }
 }
 
 /// Gaps between and lengths of mappings, in ranges, and which of these are deferred.

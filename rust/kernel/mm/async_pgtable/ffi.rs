@@ -257,6 +257,19 @@ unsafe extern "C" fn async_pgtable_tracker_locked(
     (*start, *end) = (locked.start, locked.end);
 }
 
+/// What is locked for writing need not be known any more: nothing is pending there.
+///
+/// Called with the mmap_lock held for writing.
+///
+/// # Safety
+///
+/// As for [`tracker`].
+#[export]
+unsafe extern "C" fn async_pgtable_tracker_forget_locked(this: *mut c_void) {
+    // SAFETY: By the contract of this function.
+    unsafe { tracker(this) }.forget_locked();
+}
+
 /// Gives up the children of a parent that are being killed.
 ///
 /// # Safety

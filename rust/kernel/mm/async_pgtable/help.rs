@@ -123,6 +123,11 @@ impl Locked {
         self.end.store(end, Relaxed);
     }
 
+    /// Nothing is pending in any of them, or will be before the mmap_lock is given back.
+    fn forget(&self) {
+        self.seq.store(usize::MAX, Relaxed);
+    }
+
     /// Between which addresses they are.
     fn bounds(&self, seq: u32) -> Range<usize> {
         if self.seq.load(Relaxed) == seq as usize {
@@ -216,6 +221,11 @@ impl<P: PageTables> Tracker<P> {
     pub fn locked(&self, seq: u32) -> Range<usize> {
         self.locked.bounds(seq)
     }
+
+    /// All that is pending there has been settled.
+    pub fn forget_locked(&self) {
+        self.locked.forget();
+    }
 }
 
 #[cfg(CONFIG_ASYNC_PGTABLE_KUNIT_TEST)]
@@ -247,6 +257,10 @@ mod tests {
         assert!(locked.bounds(3).is_empty());
         locked.add(3, 70, 80);
         assert_eq!(locked.bounds(3), 70..80);
+        locked.forget();
+        assert!(locked.bounds(3).is_empty());
+        locked.add(3, 20, 30);
+        assert_eq!(locked.bounds(3), 20..30);
     }
 
     #[test]

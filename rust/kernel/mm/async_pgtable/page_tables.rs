@@ -160,6 +160,9 @@ pub trait Entry {
 ///     fn interrupted(_: bool) -> bool {
 ///         false
 ///     }
+///     fn is_victim(_: &Parent) -> bool {
+///         false
+///     }
 /// }
 ///
 /// let parent = Arc::pin_init(
@@ -287,4 +290,7 @@ pub trait PageTables: Sized {
     /// Gives way to others between two ranges. Returns whether the task is being killed; if it is
     /// not `killable`, whether the OOM killer waits for what it has.
     fn interrupted(killable: bool) -> bool;
+
+    /// Does the OOM killer wait for what the parent has? Does not sleep.
+    fn is_victim(source: Self::SourceVma<'_>) -> bool;
 }

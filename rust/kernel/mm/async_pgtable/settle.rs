@@ -189,6 +189,12 @@ impl<P: PageTables> Session<P> {
             if P::interrupted(killable) && killable {
                 return Err(EINTR);
             }
+            // Whoever copies for it has its locks, and if he went on the OOM killer would take
+            // somebody else.
+            if P::is_victim(pusher.source) {
+                pusher.tracker.abort();
+                break;
+            }
             let source = Some((pusher.tracker, pusher.source));
             self.settle(addr, source, Party::Push, patience.as_deref_mut(), killable)?;
             cursor = addr + P::RANGE_SIZE;
@@ -378,6 +384,22 @@ mod tests {
         parent.tracker.push(&parent, addr(0), addr(2), false)?;
         assert_eq!(parent.copy_of(0, 0) + parent.copy_of(0, 1), 3);
         session.copy_all()
+    }
+
+    #[test]
+    fn nothing_is_copied_for_a_victim() -> Result {
+        Fake::<45>::reset();
+        let parent = Parent::<45>::new()?;
+        let first = Fake::fork(&parent, 0, &[0, 1])?.ok_or(EINVAL)?;
+        let second = Fake::fork(&parent, 1, &[0, 1])?.ok_or(EINVAL)?;
+        Fake::push(&parent, 0)?;
+        // Who cannot stop has memory for it.
+        Fake::<45>::make_victim();
+        parent.tracker.push(&parent, addr(0), addr(2), false)?;
+        assert_eq!(parent.copy_of(0, 1) + parent.copy_of(1, 1), 0);
+        assert!(Fake::<45>::killed(0) && Fake::<45>::killed(1));
+        assert!(first.is_over() && second.is_over() && parent.tracker.is_idle());
+        Ok(())
     }
 
     #[test]

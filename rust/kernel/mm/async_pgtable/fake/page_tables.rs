@@ -188,4 +188,8 @@ impl<const TEST: usize> PageTables for Fake<TEST> {
         let interrupted = Self::world().interrupted.load(Relaxed);
         interrupted > usize::from(!killable)
     }
+
+    fn is_victim(_: &Arc<Parent<TEST>>) -> bool {
+        Self::world().interrupted.load(Relaxed) == 2
+    }
 }

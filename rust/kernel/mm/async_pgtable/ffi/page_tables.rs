@@ -286,6 +286,11 @@ impl PageTables for Kernel {
         // SAFETY: As above.
         unsafe { bindings::async_pgtable_interrupted(killable) }
     }
+
+    fn is_victim(source: &VmaRef) -> bool {
+        // SAFETY: The mapping is locked, and so its mm is valid.
+        unsafe { bindings::async_pgtable_is_victim(source.as_ptr()) }
+    }
 }
 
 fn party_to_c(party: Party) -> bindings::async_pgtable_party {
