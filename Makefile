@@ -30,8 +30,8 @@ demo: deps ## an unmodified Redis takes exact snapshots, default and async forks
 test: deps ## everything CI runs: host tests, series, kernels, KUnit, selftests, short demo
 	@ci/run
 
-check: ## what needs no kernel build: shell scripts, host tests, check-sync, check-series
-	@ci/run tools host check-sync check-series
+check: ## what needs no kernel build: shell scripts, host tests, check-sync, check-series, check-litmus
+	@ci/run tools host check-sync check-series litmus
 
 check-hooks: ## every hook, disabled, is missed by some selftest (5 minutes)
 	@tools/check-hooks
@@ -45,7 +45,8 @@ check-models: ## models of the Rust core and of the page tables, and the planted
 check-planted: ## faults planted in the kernel are found by selftests (a build each)
 	@tools/check-planted
 
-check-litmus: ## hand-overs between Rust, C and CPUs under the kernel's memory model
+check-litmus: ## hand-overs between Rust, C and CPUs under the kernel's memory model (herd7)
+	@tools/series/fetch-base
 	@tools/check-litmus
 
 check-rust: ## rustfmtcheck, CLIPPY=1 and rustdoc inside the kernel tree (3 minutes)

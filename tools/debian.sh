@@ -38,3 +38,22 @@ debian_download() {
 		return 1
 	}
 }
+
+# debian_unpack DIR SUITE PACKAGE...: DIR has their files, or it fails and sets problem.
+debian_unpack() {
+	local dir=$1 deb
+	debian_download "$dir.apt" "${@:2}" || return 1
+	for deb in "$dir.apt"/*.deb; do
+		dpkg-deb -x "$deb" "$dir" || die "no space left in $CACHE, or a broken $deb"
+	done
+}
+
+# debian_wrapper FILE DIR PROGRAM ARG...: FILE runs a program of DIR with the libraries
+# that are there.
+debian_wrapper() {
+	local lib=$2/usr/lib/x86_64-linux-gnu
+	printf '#!/bin/sh\nexec %s "$@"\n' \
+		"$(printf "'%s' " "$lib/ld-linux-x86-64.so.2" --library-path "$lib" "$2/usr/bin/$3" "${@:4}")" >"$1.new"
+	chmod +x "$1.new"
+	mv "$1.new" "$1"
+}
