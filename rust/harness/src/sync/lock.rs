@@ -1,54 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Customised from `rust/kernel/sync/lock.rs`: same interface in front of the locks of
+//! Customised from `rust/kernel/sync/lock/spinlock.rs`: same interface in front of the locks of
 //! `shim/sched.c`, as in the kernel, so that TSan and the scheduler know of them.
 
 use core::{
     cell::UnsafeCell,
     ffi::CStr,
-    marker::PhantomData,
     ops::{Deref, DerefMut},
     pin::Pin,
 };
 
+use super::LockClassKey;
 use crate::bindings;
-
-/// The kinds of lock.
-pub trait Backend {
-    /// Takes the lock.
-    ///
-    /// # Safety
-    ///
-    /// `lock` is initialized, and does not move.
-    unsafe fn lock(lock: *mut bindings::mutex);
-
-    /// Releases it.
-    ///
-    /// # Safety
-    ///
-    /// The caller holds it.
-    unsafe fn unlock(lock: *mut bindings::mutex);
-}
-
-/// Holders do not sleep.
-pub struct SpinLockBackend;
-
-impl Backend for SpinLockBackend {
-    unsafe fn lock(lock: *mut bindings::mutex) {
-        // SAFETY: By the contract of this function.
-        unsafe { bindings::spin_lock(lock) }
-    }
-
-    unsafe fn unlock(lock: *mut bindings::mutex) {
-        // SAFETY: By the contract of this function.
-        unsafe { bindings::spin_unlock(lock) }
-    }
-}
-
-/// A lock whose holders do not sleep.
-pub type SpinLock<T> = Lock<T, SpinLockBackend>;
-/// A spinlock that is held.
-pub type SpinLockGuard<'a, T> = Guard<'a, T, SpinLockBackend>;
 
 /// To be called where a task may sleep.
 pub fn might_sleep() {
@@ -56,26 +19,22 @@ pub fn might_sleep() {
     unsafe { bindings::might_sleep() }
 }
 
-/// A class of locks for lockdep. Nothing here tells one from another.
-pub struct LockClassKey;
-
-/// A lock and what it protects.
+/// A lock whose holders do not sleep, and what it protects.
 ///
 /// # Invariants
 ///
 /// `raw` is initialized, and is where it stays.
-pub struct Lock<T, B: Backend> {
+pub struct SpinLock<T> {
     raw: Box<UnsafeCell<bindings::mutex>>,
     data: UnsafeCell<T>,
-    backend: PhantomData<B>,
 }
 
 // SAFETY: The lock gives the data to one thread at a time.
-unsafe impl<T: Send, B: Backend> Send for Lock<T, B> {}
+unsafe impl<T: Send> Send for SpinLock<T> {}
 // SAFETY: As above.
-unsafe impl<T: Send, B: Backend> Sync for Lock<T, B> {}
+unsafe impl<T: Send> Sync for SpinLock<T> {}
 
-impl<T, B: Backend> Lock<T, B> {
+impl<T> SpinLock<T> {
     /// An initializer of a lock. In the kernel this is not the lock itself.
     pub fn new(t: T, _name: &'static CStr, _class: Pin<&'static LockClassKey>) -> Self {
         let raw = Box::<UnsafeCell<bindings::mutex>>::default();
@@ -85,57 +44,46 @@ impl<T, B: Backend> Lock<T, B> {
         Self {
             raw,
             data: UnsafeCell::new(t),
-            backend: PhantomData,
         }
     }
 
     /// Waits for the lock and takes it.
-    pub fn lock(&self) -> Guard<'_, T, B> {
+    pub fn lock(&self) -> SpinLockGuard<'_, T> {
         // SAFETY: By the type invariant.
-        unsafe { B::lock(self.raw.get()) };
-        Guard { lock: self }
+        unsafe { bindings::spin_lock(self.raw.get()) };
+        SpinLockGuard(self)
     }
 }
 
-impl<T, B: Backend> Drop for Lock<T, B> {
+impl<T> Drop for SpinLock<T> {
     fn drop(&mut self) {
         // SAFETY: By the type invariant; nobody uses it any more.
         unsafe { bindings::mutex_destroy(self.raw.get()) }
     }
 }
 
-/// A lock that is held.
-pub struct Guard<'a, T, B: Backend> {
-    lock: &'a Lock<T, B>,
-}
+/// A spinlock that is held.
+pub struct SpinLockGuard<'a, T>(&'a SpinLock<T>);
 
-impl<T, B: Backend> Deref for Guard<'_, T, B> {
+impl<T> Deref for SpinLockGuard<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
         // SAFETY: The lock is held.
-        unsafe { &*self.lock.data.get() }
+        unsafe { &*self.0.data.get() }
     }
 }
 
-impl<T: Unpin, B: Backend> DerefMut for Guard<'_, T, B> {
+impl<T: Unpin> DerefMut for SpinLockGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
         // SAFETY: The lock is held, by the owner of `self`.
-        unsafe { &mut *self.lock.data.get() }
+        unsafe { &mut *self.0.data.get() }
     }
 }
 
-impl<T, B: Backend> Drop for Guard<'_, T, B> {
+impl<T> Drop for SpinLockGuard<'_, T> {
     fn drop(&mut self) {
         // SAFETY: The lock is held.
-        unsafe { B::unlock(self.lock.raw.get()) }
+        unsafe { bindings::spin_unlock(self.0.raw.get()) }
     }
-}
-
-/// The class of a lock, as a static of the place where this is.
-#[macro_export]
-macro_rules! static_lock_class {
-    () => {
-        ::core::pin::Pin::new(&$crate::sync::LockClassKey)
-    };
 }

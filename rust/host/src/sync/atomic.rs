@@ -6,13 +6,7 @@
 //! after. `SeqCst` operations of C11 are less than that, so here they come with a fence on either
 //! side. loom treats a `SeqCst` access as `AcqRel`, but knows the fences; shuttle knows only `SeqCst`.
 
-#[cfg(loom)]
-use loom::sync::atomic as imp;
-#[cfg(shuttle)]
-use shuttle::sync::atomic as imp;
-#[cfg(not(any(loom, shuttle)))]
-use std::sync::atomic as imp;
-
+use super::imp::atomic as imp;
 use imp::Ordering::SeqCst;
 
 /// How an operation is ordered.
