@@ -228,51 +228,50 @@ impl<P: PageTables> Builder<P> {
 mod tests {
     use super::super::fake::{
         addr,
-        Fake,
-        Parent,
+        fake,
         RANGES, //
     };
     use super::*;
 
-    fn defer<const TEST: usize>(builder: &mut Builder<Fake<TEST>>, index: usize) -> bool {
+    fn defer<P: PageTables>(builder: &mut Builder<P>, index: usize) -> bool {
         builder.may_defer(addr(index)) && builder.defer(addr(index), addr(index + 1))
     }
 
     #[test]
     fn without_ranges_is_no_session() -> Result {
-        Fake::<4>::reset();
-        let parent = Parent::<4>::new()?;
+        fake!();
+        let parent = Parent::new()?;
         assert!(Fake::fork(&parent, 0, &[])?.is_none());
         assert!(parent.tracker.is_idle());
-        assert_eq!(Fake::<4>::count_of(Event::Fallback(Refusal::Small)), 1);
-        assert_eq!(Fake::<4>::count_of(Event::SessionStart), 0);
+        assert_eq!(Fake::count_of(Event::Fallback(Refusal::Small)), 1);
+        assert_eq!(Fake::count_of(Event::SessionStart), 0);
         Ok(())
     }
 
     #[test]
     fn counts_the_gravest_refusal() -> Result {
-        Fake::<5>::reset();
-        let parent = Parent::<5>::new()?;
+        fake!();
+        let parent = Parent::new()?;
         let mut builder = Fake::begin(&parent, 0, &[])?;
         builder.refuse(Refusal::Pinned);
         builder.refuse(Refusal::Nomem);
         assert!(builder.arm(0).is_none());
-        assert_eq!(Fake::<5>::count_of(Event::Fallback(Refusal::Pinned)), 1);
-        assert_eq!(Fake::<5>::count_of(Event::Fallback(Refusal::Nomem)), 0);
+        assert_eq!(Fake::count_of(Event::Fallback(Refusal::Pinned)), 1);
+        assert_eq!(Fake::count_of(Event::Fallback(Refusal::Nomem)), 0);
 
         // One that has something deferred is not a fallback.
         let mut builder = Fake::begin(&parent, 0, &[0])?;
         builder.refuse(Refusal::Notifier);
         let session = builder.arm(0).ok_or(EINVAL)?;
-        assert_eq!(Fake::<5>::count_of(Event::Fallback(Refusal::Notifier)), 0);
+        assert_eq!(Fake::count_of(Event::Fallback(Refusal::Notifier)), 0);
         session.copy_all()
     }
 
     #[test]
     fn defers_within_the_mapping_begun_last() -> Result {
-        Fake::<6>::reset();
-        let parent = Parent::<6>::new()?;
-        let mut builder = Builder::<Fake<6>>::new(parent.clone(), ())?;
+        fake!();
+        let parent = Parent::new()?;
+        let mut builder = Builder::<Fake>::new(parent.clone(), ())?;
         assert!(!defer(&mut builder, 2));
 
         builder.extent(0, addr(2), addr(4));
@@ -289,8 +288,8 @@ mod tests {
         assert!(builder.defer(addr(7), addr(10)));
 
         let session = builder.arm(0).ok_or(EINVAL)?;
-        assert_eq!(Fake::<6>::count_of(Event::SessionStart), 1);
-        assert_eq!(Fake::<6>::count_of(Event::RangeDefer), 5);
+        assert_eq!(Fake::count_of(Event::SessionStart), 1);
+        assert_eq!(Fake::count_of(Event::RangeDefer), 5);
         assert!(!session.overlaps(addr(0), addr(2)));
         assert!(session.overlaps(addr(1), addr(2) + 1));
         assert!(session.overlaps(addr(4) - 1, addr(4)));
@@ -309,8 +308,8 @@ mod tests {
 
     #[test]
     fn goes_on_in_the_call_without_memory() -> Result {
-        Fake::<25>::reset();
-        let parent = Parent::<25>::new()?;
+        fake!();
+        let parent = Parent::new()?;
         let mut builder = Fake::begin(&parent, 0, &[0])?;
         // A mapping that is refused does not concern the next one.
         builder.refuse(Refusal::Pinned);
@@ -322,20 +321,20 @@ mod tests {
         builder.extent(0, addr(RANGES + 4), addr(RANGES + 8));
         assert!(!defer(&mut builder, RANGES + 4));
         let session = builder.arm(0).ok_or(EINVAL)?;
-        assert_eq!(Fake::<25>::count_of(Event::RangeDefer), 2);
-        assert_eq!(Fake::<25>::count_of(Event::RangeSync), 2);
+        assert_eq!(Fake::count_of(Event::RangeDefer), 2);
+        assert_eq!(Fake::count_of(Event::RangeSync), 2);
         session.abandon();
         Ok(())
     }
 
     #[test]
     fn leaves_nothing_behind_if_dropped() -> Result {
-        Fake::<7>::reset();
-        let parent = Parent::<7>::new()?;
+        fake!();
+        let parent = Parent::new()?;
         drop(Fake::begin(&parent, 0, &[0, 1, RANGES - 1])?);
         assert!(parent.tracker.is_idle());
         assert!(!parent.tracker.overlaps(0, usize::MAX));
-        assert_eq!(Fake::<7>::count_of(Event::SessionStart), 0);
+        assert_eq!(Fake::count_of(Event::SessionStart), 0);
 
         // What had been protected is repaired by the next write.
         assert!(parent.is_protected(0));

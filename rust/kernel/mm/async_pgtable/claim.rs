@@ -113,8 +113,7 @@ mod tests {
     use super::super::{
         fake::{
             addr,
-            Fake,
-            Parent,
+            fake,
             Supplies, //
         },
         page_tables::Event, //
@@ -123,8 +122,8 @@ mod tests {
 
     #[test]
     fn is_for_what_is_pending() -> Result {
-        Fake::<0>::reset();
-        let parent = Parent::<0>::new()?;
+        fake!();
+        let parent = Parent::new()?;
         let session = Fake::fork(&parent, 0, &[1])?.ok_or(EINVAL)?;
         assert!(Claim::new(&session, addr(0)).is_none());
         assert!(Claim::new(&session, addr(1)).is_some());
@@ -136,8 +135,8 @@ mod tests {
 
     #[test]
     fn comes_back_if_dropped() -> Result {
-        Fake::<1>::reset();
-        let parent = Parent::<1>::new()?;
+        fake!();
+        let parent = Parent::new()?;
         let session = Fake::fork(&parent, 0, &[1])?.ok_or(EINVAL)?;
 
         drop(Claim::new(&session, addr(1)));
@@ -151,25 +150,25 @@ mod tests {
 
     #[test]
     fn is_not_given_when_the_session_is_over() -> Result {
-        Fake::<2>::reset();
-        let parent = Parent::<2>::new()?;
+        fake!();
+        let parent = Parent::new()?;
         let session = Fake::fork(&parent, 0, &[1, 2])?.ok_or(EINVAL)?;
 
         let claim = Claim::new(&session, addr(1)).ok_or(EINVAL)?;
         claim.fail(ENOMEM);
-        assert!(Fake::<2>::killed(0));
+        assert!(Fake::killed(0));
         assert!(Claim::new(&session, addr(1)).is_none());
         assert!(Claim::new(&session, addr(2)).is_none());
         assert!(parent.tracker.is_idle());
         assert_eq!(parent.copy_of(0, 1), 0);
-        assert_eq!(Fake::<2>::count_of(Event::RangeAbandon), 2);
+        assert_eq!(Fake::count_of(Event::RangeAbandon), 2);
         Ok(())
     }
 
     #[test]
     fn passes_through_its_states() -> Result {
-        Fake::<3>::reset();
-        let parent = Parent::<3>::new()?;
+        fake!();
+        let parent = Parent::new()?;
         let session = Fake::fork(&parent, 0, &[1])?.ok_or(EINVAL)?;
 
         // A copy that lacks something leaves the range to whoever comes next.
@@ -179,7 +178,7 @@ mod tests {
         drop(claim);
         assert!(session.is_pending(addr(1)));
 
-        Fake::<3>::prepare(&(), &mut supplies, Party::Push, true);
+        Fake::prepare(&(), &mut supplies, Party::Push, true);
         let mut claim = Claim::new(&session, addr(1)).ok_or(EINVAL)?;
         let copied = claim.copy(&parent, &mut supplies, Party::Push)?;
         assert_eq!(parent.copy_of(0, 1), 2);

@@ -57,12 +57,13 @@ impl<P: PageTables> Extents<P> {
 #[cfg(CONFIG_ASYNC_PGTABLE_KUNIT_TEST)]
 #[macros::kunit_tests(rust_async_pgtable_extent)]
 mod tests {
-    use super::super::fake::Fake;
+    use super::super::fake::fake;
     use super::*;
 
     #[test]
     fn finds_the_mapping() -> Result {
-        let mut extents = Extents::<Fake<31>>::new();
+        fake!();
+        let mut extents = Extents::<Fake>::new();
         assert_eq!(extents.find(0, usize::MAX), None);
         assert!(extents.push(10, 20, 1, GFP_KERNEL)?);
         assert!(extents.push(20, 30, 2, GFP_KERNEL)?);

@@ -2,6 +2,8 @@
 
 //! Page tables for unit tests: parents of a few ranges, each of which contains a number.
 
+use core::marker::PhantomData;
+
 use crate::{
     alloc::AllocError,
     prelude::*,
@@ -34,7 +36,6 @@ pub const CHILDREN: usize = 3;
 pub const PATIENCE: usize = 16;
 
 const SIZE: usize = 0x1000;
-const TESTS: usize = 48;
 const EVENTS: usize = 15;
 
 /// Where range `index` begins. The first one is not at zero.
@@ -43,7 +44,7 @@ pub const fn addr(index: usize) -> usize {
 }
 
 /// What the page tables of one test do when told to, and what they have done.
-struct World {
+pub struct World {
     /// Allocations that fail from now on.
     alloc_failures: Atomic<usize>,
     /// Copies that fail from now on.
@@ -80,7 +81,8 @@ struct World {
 }
 
 impl World {
-    const fn new() -> Self {
+    /// Page tables that have been told nothing.
+    pub const fn at_rest() -> Self {
         Self {
             alloc_failures: Atomic::new(0),
             copy_failures: Atomic::new(0),
@@ -104,7 +106,38 @@ impl World {
     }
 }
 
-static WORLDS: [World; TESTS] = [const { World::new() }; TESTS];
+/// A test, as `fake!` makes it.
+pub trait Test: 'static {
+    /// What its page tables do.
+    fn world() -> &'static World;
+}
+
+/// Begins a test, which has page tables of its own: tests run at the same time, and again. They
+/// are `Fake`, and those of parents are `Parent`.
+#[allow(unused_macros)] // The host crate has no tests for those who use it.
+macro_rules! fake {
+    () => {
+        use $crate::mm::async_pgtable::fake;
+
+        struct Test;
+
+        impl fake::Test for Test {
+            fn world() -> &'static fake::World {
+                static WORLD: fake::World = fake::World::at_rest();
+                &WORLD
+            }
+        }
+
+        type Fake = fake::Fake<Test>;
+        #[allow(dead_code)]
+        type Parent = fake::Parent<Test>;
+
+        Fake::reset();
+    };
+}
+
+#[allow(unused_imports)]
+pub(super) use fake;
 
 fn event_index(event: Event) -> usize {
     match event {
@@ -129,12 +162,12 @@ fn take(counter: &Atomic<usize>) -> bool {
     left != 0
 }
 
-/// The page tables of the test with this number.
-pub struct Fake<const TEST: usize>;
+/// The page tables of a test.
+pub struct Fake<T: Test>(PhantomData<T>);
 
-impl<const TEST: usize> Fake<TEST> {
+impl<T: Test> Fake<T> {
     fn world() -> &'static World {
-        &WORLDS[TEST]
+        T::world()
     }
 
     /// Begins a test: suites can be run again.
@@ -257,7 +290,7 @@ impl<const TEST: usize> Fake<TEST> {
 
     /// Begins a session of which the ranges `deferred` are deferred.
     pub fn begin(
-        parent: &Arc<Parent<TEST>>,
+        parent: &Arc<Parent<T>>,
         child: usize,
         deferred: &[usize],
     ) -> Result<Builder<Self>, AllocError> {
@@ -274,7 +307,7 @@ impl<const TEST: usize> Fake<TEST> {
 
     /// Begins a session of which the ranges `deferred` are deferred, and makes it live.
     pub fn fork(
-        parent: &Arc<Parent<TEST>>,
+        parent: &Arc<Parent<T>>,
         child: usize,
         deferred: &[usize],
     ) -> Result<Option<Arc<Session<Self>>>> {
@@ -282,7 +315,7 @@ impl<const TEST: usize> Fake<TEST> {
     }
 
     /// Settles a range on behalf of the parent.
-    pub fn push(parent: &Arc<Parent<TEST>>, index: usize) -> Result {
+    pub fn push(parent: &Arc<Parent<T>>, index: usize) -> Result {
         parent
             .tracker
             .push(parent, addr(index), addr(index + 1), false)
@@ -291,10 +324,10 @@ impl<const TEST: usize> Fake<TEST> {
 
 /// A parent, and what its children have of it.
 #[pin_data]
-pub struct Parent<const TEST: usize> {
+pub struct Parent<T: Test> {
     /// The sessions that copy from it.
     #[pin]
-    pub tracker: Tracker<Fake<TEST>>,
+    pub tracker: Tracker<Fake<T>>,
     during_pause: Option<fn(&Arc<Self>)>,
     unmapped: Atomic<usize>,
     protected: [Atomic<usize>; RANGES],
@@ -303,7 +336,7 @@ pub struct Parent<const TEST: usize> {
     copies: [[Atomic<usize>; RANGES]; CHILDREN],
 }
 
-impl<const TEST: usize> Parent<TEST> {
+impl<T: Test> Parent<T> {
     /// A parent whose range `n` contains `n + 1`.
     pub fn new() -> Result<Arc<Self>> {
         Self::with_hook(None)

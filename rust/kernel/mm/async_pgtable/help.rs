@@ -234,8 +234,7 @@ mod tests {
     use super::super::{
         fake::{
             addr,
-            Fake,
-            Parent,
+            fake,
             RANGES, //
         },
         page_tables::{
@@ -265,11 +264,11 @@ mod tests {
 
     #[test]
     fn a_parent_helps_who_waits() -> Result {
-        fn lock(parent: &Arc<Parent<29>>) {
+        fake!();
+        fn lock(parent: &Arc<Parent>) {
             parent.tracker.help(parent, addr(0), addr(RANGES));
         }
-        Fake::<29>::reset();
-        let parent = Parent::<29>::with_hook(Some(lock))?;
+        let parent = Parent::with_hook(Some(lock))?;
         let session = Fake::fork(&parent, 0, &[0, 1, 3])?.ok_or(EINVAL)?;
 
         // Nobody waits.
@@ -284,20 +283,20 @@ mod tests {
         assert!(session.overlaps(addr(0), addr(1)));
         session.copy_all()?;
         assert_eq!(parent.copy_of(0, 0) + parent.copy_of(0, 1), 3);
-        assert_eq!(Fake::<29>::count_of(Event::RangeSettle(Party::Push)), 3);
+        assert_eq!(Fake::count_of(Event::RangeSettle(Party::Push)), 3);
         Ok(())
     }
 
     #[test]
     fn a_parent_helps_where_it_is() -> Result {
+        fake!();
         // It has only parts of the ranges that are wanted, then all of one.
-        fn lock(parent: &Arc<Parent<31>>) {
+        fn lock(parent: &Arc<Parent>) {
             parent.tracker.help(parent, addr(1) + 1, addr(3) - 1);
             assert_eq!(parent.copy_of(0, 1) + parent.copy_of(0, 2), 0);
             parent.tracker.help(parent, addr(1), addr(2));
         }
-        Fake::<31>::reset();
-        let parent = Parent::<31>::with_hook(Some(lock))?;
+        let parent = Parent::with_hook(Some(lock))?;
         let session = Fake::fork(&parent, 0, &[1, 2])?.ok_or(EINVAL)?;
         parent.map(false);
         session.pull(addr(1), addr(2), false)?;
@@ -338,14 +337,14 @@ mod tests {
 
     #[test]
     fn a_parent_without_memory_tries_again_later() -> Result {
-        fn lock(parent: &Arc<Parent<32>>) {
+        fake!();
+        fn lock(parent: &Arc<Parent>) {
             parent.tracker.help(parent, addr(0), addr(RANGES));
         }
-        Fake::<32>::reset();
-        let parent = Parent::<32>::with_hook(Some(lock))?;
+        let parent = Parent::with_hook(Some(lock))?;
         let session = Fake::fork(&parent, 0, &[0, 1])?.ok_or(EINVAL)?;
         let waiting = session.waits.begin();
-        Fake::<32>::fail_allocs(1);
+        Fake::fail_allocs(1);
         waiting.moment(addr(0));
         lock(&parent);
         for _ in 1..AFTER_FAILURE {
@@ -358,18 +357,18 @@ mod tests {
         assert_eq!(parent.copy_of(0, 0), 1);
         drop(waiting);
         session.copy_all()?;
-        assert!(!Fake::<32>::killed(0));
+        assert!(!Fake::killed(0));
         Ok(())
     }
 
     #[test]
     fn who_waits_keeps_no_table() -> Result {
-        fn needed_elsewhere(parent: &Arc<Parent<33>>) {
-            assert_eq!(Fake::<33>::tables(), 0);
+        fake!();
+        fn needed_elsewhere(parent: &Arc<Parent>) {
+            assert_eq!(Fake::tables(), 0);
             parent.map(true);
         }
-        Fake::<33>::reset();
-        let parent = Parent::<33>::with_hook(Some(needed_elsewhere))?;
+        let parent = Parent::with_hook(Some(needed_elsewhere))?;
         let session = Fake::fork(&parent, 0, &[0, 1])?.ok_or(EINVAL)?;
         parent.map(false);
         session.pull(addr(0), addr(1), false)?;
@@ -381,9 +380,9 @@ mod tests {
 
     #[test]
     fn a_parent_helps_each_child_first_in_turn() -> Result {
+        fake!();
         const DEFERRED: [usize; 6] = [0, 1, 2, 3, 4, 5];
-        Fake::<34>::reset();
-        let parent = Parent::<34>::new()?;
+        let parent = Parent::new()?;
         let old = Fake::fork(&parent, 0, &DEFERRED)?.ok_or(EINVAL)?;
         let young = Fake::fork(&parent, 1, &DEFERRED)?.ok_or(EINVAL)?;
         let waiting = [old.waits.begin(), young.waits.begin()];

@@ -126,8 +126,7 @@ mod tests {
     use super::super::{
         fake::{
             addr,
-            Fake,
-            Parent,
+            fake,
             PATIENCE, //
         },
         page_tables::Event,
@@ -138,34 +137,34 @@ mod tests {
 
     #[test]
     fn waits_for_memory_that_comes_later() -> Result {
-        Fake::<37>::reset();
-        let parent = Parent::<37>::new()?;
+        fake!();
+        let parent = Parent::new()?;
         let session = Fake::fork(&parent, 0, &[0, 1, 2, 3, 4, 5])?.ok_or(EINVAL)?;
         // For each who needs some, whatever others have waited.
         for index in 0..5 {
-            Fake::<37>::fail_allocs(PATIENCE);
+            Fake::fail_allocs(PATIENCE);
             Fake::push(&parent, index)?;
             assert_eq!(parent.copy_of(0, index), index + 1);
         }
-        assert_eq!(Fake::<37>::waits_for_memory(), 5 * PATIENCE);
+        assert_eq!(Fake::waits_for_memory(), 5 * PATIENCE);
         assert!(session.is_good());
         // But not for ever.
-        Fake::<37>::fail_allocs(PATIENCE + 1);
+        Fake::fail_allocs(PATIENCE + 1);
         Fake::push(&parent, 5)?;
-        assert_eq!(Fake::<37>::waits_for_memory(), 6 * PATIENCE);
-        assert!(Fake::<37>::killed(0));
+        assert_eq!(Fake::waits_for_memory(), 6 * PATIENCE);
+        assert!(Fake::killed(0));
         assert!(parent.tracker.is_idle());
         Ok(())
     }
 
     #[test]
     fn one_call_waits_once() -> Result {
-        Fake::<39>::reset();
-        let parent = Parent::<39>::new()?;
+        fake!();
+        let parent = Parent::new()?;
         for child in 0..3 {
             Fake::fork(&parent, child, &[0, 1])?.ok_or(EINVAL)?;
         }
-        Fake::<39>::fail_allocs(usize::MAX);
+        Fake::fail_allocs(usize::MAX);
         let mut patience = Patience::default();
         for index in 0..2 {
             let (start, end) = (addr(index), addr(index + 1));
@@ -174,31 +173,31 @@ mod tests {
                 .push_as(&parent, start, end, Some(&mut patience), false)?;
         }
         // For each child but the first a sixteenth of that time, in some tries.
-        let waits = PATIENCE + 2 * Fake::<39>::TRIES as usize;
-        assert_eq!(Fake::<39>::waits_for_memory(), waits);
-        assert!((0..3).all(Fake::<39>::killed));
+        let waits = PATIENCE + 2 * Fake::TRIES as usize;
+        assert_eq!(Fake::waits_for_memory(), waits);
+        assert!((0..3).all(Fake::killed));
         assert!(parent.tracker.is_idle());
         Ok(())
     }
 
     #[test]
     fn a_try_in_vain_is_no_work() -> Result {
-        Fake::<41>::reset();
-        let parent = Parent::<41>::new()?;
+        fake!();
+        let parent = Parent::new()?;
         Fake::fork(&parent, 0, &[0])?.ok_or(EINVAL)?;
-        Fake::<41>::fail_allocs(usize::MAX);
-        Fake::<41>::take(1, 0);
+        Fake::fail_allocs(usize::MAX);
+        Fake::take(1, 0);
         Fake::push(&parent, 0)?;
         // Half of the time goes by in trying.
-        assert_eq!(Fake::<41>::waits_for_memory(), PATIENCE / 2);
-        assert!(Fake::<41>::killed(0));
+        assert_eq!(Fake::waits_for_memory(), PATIENCE / 2);
+        assert!(Fake::killed(0));
         Ok(())
     }
 
     #[test]
     fn goes_on_while_there_is_progress() -> Result {
-        Fake::<42>::reset();
-        let parent = Parent::<42>::new()?;
+        fake!();
+        let parent = Parent::new()?;
         let all: [usize; 40] = core::array::from_fn(|index| index);
         let session = Fake::fork(&parent, 0, &all)?.ok_or(EINVAL)?;
         let mut patience = Patience::default();
@@ -209,30 +208,30 @@ mod tests {
         };
         // A wait takes three times what a range is worth: these are more than a second in all.
         for index in 0..20 {
-            Fake::<42>::fail_allocs(1);
+            Fake::fail_allocs(1);
             push(index)?;
         }
-        assert_eq!(Fake::<42>::waits_for_memory(), 20);
+        assert_eq!(Fake::waits_for_memory(), 20);
         assert!(session.is_good());
         // It cannot go on like that for ever.
         for index in 20..40 {
-            Fake::<42>::fail_allocs(1);
+            Fake::fail_allocs(1);
             push(index)?;
         }
-        assert!(Fake::<42>::killed(0));
+        assert!(Fake::killed(0));
         Ok(())
     }
 
     #[test]
     fn lacks_memory_and_the_mapping_by_turns() -> Result {
-        Fake::<43>::reset();
-        let parent = Parent::<43>::new()?;
+        fake!();
+        let parent = Parent::new()?;
         let session = Fake::fork(&parent, 0, &[0])?.ok_or(EINVAL)?;
-        Fake::<43>::fail_allocs(100 * PATIENCE);
-        Fake::<43>::lock_mappings_by_waits();
+        Fake::fail_allocs(100 * PATIENCE);
+        Fake::lock_mappings_by_waits();
         assert_eq!(session.pull(addr(0), addr(1), true), Err(EFAULT));
-        assert_eq!(Fake::<43>::waits_for_memory(), PATIENCE);
-        assert!(Fake::<43>::killed(0));
+        assert_eq!(Fake::waits_for_memory(), PATIENCE);
+        assert!(Fake::killed(0));
         Ok(())
     }
 
@@ -247,10 +246,10 @@ mod tests {
     }
 
     /// How often somebody waits, so long each time, before he gives a child up.
-    fn waits_for_a_child(patience: &mut Patience, long: u64) -> u64 {
+    fn waits_for_a_child<P: PageTables>(patience: &mut Patience, long: u64) -> u64 {
         let mut nr = 0;
         loop {
-            patience.waits::<Fake<42>>(long);
+            patience.waits::<P>(long);
             if !patience.lacks(false) {
                 break;
             }
@@ -261,38 +260,41 @@ mod tests {
 
     #[test]
     fn the_next_child_has_its_turn() {
+        fake!();
         let mut patience = Patience::default();
-        assert_eq!(waits_for_a_child(&mut patience, SECOND / 16), 15);
+        assert_eq!(waits_for_a_child::<Fake>(&mut patience, SECOND / 16), 15);
         // Each of as many as there may be, also if he hardly runs.
         for _ in 1..MAX_SESSIONS {
-            assert_eq!(waits_for_a_child(&mut patience, 100 * SECOND), 7);
+            assert_eq!(waits_for_a_child::<Fake>(&mut patience, 100 * SECOND), 7);
         }
     }
 
     #[test]
     fn what_the_killed_had_is_no_progress() {
+        fake!();
         let mut patience = Patience::default();
         let long = SECOND / 128;
-        let mut waits = waits_for_a_child(&mut patience, long);
+        let mut waits = waits_for_a_child::<Fake>(&mut patience, long);
         assert_eq!(waits, 127);
         // Each child that is given up has memory for some ranges of the others.
         for _ in 1..MAX_SESSIONS {
             for _ in 0..7 {
-                patience.waits::<Fake<42>>(long);
+                patience.waits::<Fake>(long);
                 waits += u64::from(patience.lacks(false));
                 patience.succeeds();
             }
-            waits += waits_for_a_child(&mut patience, long);
+            waits += waits_for_a_child::<Fake>(&mut patience, long);
         }
         assert!(waits <= (SECOND + TURNS) / long);
     }
 
     #[test]
     fn progress_has_an_end() {
+        fake!();
         let mut patience = Patience::default();
         let mut waits = 0;
         while patience.lacks(false) {
-            patience.waits::<Fake<42>>(WORTH);
+            patience.waits::<Fake>(WORTH);
             patience.succeeds();
             waits += 1;
         }
@@ -301,54 +303,54 @@ mod tests {
 
     #[test]
     fn the_next_call_does_not_begin_anew() -> Result {
-        Fake::<45>::reset();
-        let parent = Parent::<45>::new()?;
+        fake!();
+        let parent = Parent::new()?;
         for child in 0..3 {
             Fake::fork(&parent, child, &[0, 1])?.ok_or(EINVAL)?;
         }
-        Fake::<45>::fail_allocs(PATIENCE + 1 + Fake::<45>::TRIES as usize + 1);
+        Fake::fail_allocs(PATIENCE + 1 + Fake::TRIES as usize + 1);
         let push = |index| Fake::push(&parent, index);
         push(0)?;
-        assert!(Fake::<45>::killed(0) && Fake::<45>::killed(1));
-        let waits = PATIENCE + Fake::<45>::TRIES as usize;
-        assert_eq!(Fake::<45>::waits_for_memory(), waits);
-        Fake::<45>::fail_allocs(usize::MAX);
+        assert!(Fake::killed(0) && Fake::killed(1));
+        let waits = PATIENCE + Fake::TRIES as usize;
+        assert_eq!(Fake::waits_for_memory(), waits);
+        Fake::fail_allocs(usize::MAX);
         push(1)?;
-        assert!(Fake::<45>::killed(2));
-        let waits = waits + Fake::<45>::TRIES as usize;
-        assert_eq!(Fake::<45>::waits_for_memory(), waits);
+        assert!(Fake::killed(2));
+        let waits = waits + Fake::TRIES as usize;
+        assert_eq!(Fake::waits_for_memory(), waits);
         Ok(())
     }
 
     /// As it is when nobody has given up a child for a while.
     #[test]
     fn a_later_call_does() -> Result {
-        Fake::<46>::reset();
-        let parent = Parent::<46>::new()?;
+        fake!();
+        let parent = Parent::new()?;
         for child in 0..2 {
             Fake::fork(&parent, child, &[0, 1])?.ok_or(EINVAL)?;
         }
-        Fake::<46>::fail_allocs(PATIENCE + 1);
+        Fake::fail_allocs(PATIENCE + 1);
         Fake::push(&parent, 0)?;
-        assert!(Fake::<46>::killed(0) && !Fake::<46>::killed(1));
-        Fake::<46>::pass(2 * SECOND);
-        Fake::<46>::fail_allocs(usize::MAX);
+        assert!(Fake::killed(0) && !Fake::killed(1));
+        Fake::pass(2 * SECOND);
+        Fake::fail_allocs(usize::MAX);
         Fake::push(&parent, 1)?;
-        assert_eq!(Fake::<46>::waits_for_memory(), 2 * PATIENCE);
-        assert!(Fake::<46>::killed(1));
+        assert_eq!(Fake::waits_for_memory(), 2 * PATIENCE);
+        assert!(Fake::killed(1));
         Ok(())
     }
 
     #[test]
     fn children_do_not_pay_for_what_their_parent_gave_up() -> Result {
-        Fake::<47>::reset();
-        let parent = Parent::<47>::new()?;
+        fake!();
+        let parent = Parent::new()?;
         Fake::fork(&parent, 0, &[0, 1])?.ok_or(EINVAL)?;
         let other = Fake::fork(&parent, 1, &[0, 1])?.ok_or(EINVAL)?;
-        Fake::<47>::fail_allocs(PATIENCE + 1);
+        Fake::fail_allocs(PATIENCE + 1);
         Fake::push(&parent, 0)?;
-        assert!(Fake::<47>::killed(0) && !Fake::<47>::killed(1));
-        Fake::<47>::fail_allocs(PATIENCE);
+        assert!(Fake::killed(0) && !Fake::killed(1));
+        Fake::fail_allocs(PATIENCE);
         other.copy_all()?;
         assert_eq!(parent.copy_of(1, 1), 2);
         Ok(())
@@ -356,34 +358,34 @@ mod tests {
 
     #[test]
     fn nobody_waits_for_memory_of_the_dying() -> Result {
-        Fake::<40>::reset();
-        let parent = Parent::<40>::new()?;
+        fake!();
+        let parent = Parent::new()?;
         let session = Fake::fork(&parent, 0, &[0])?.ok_or(EINVAL)?;
-        Fake::<40>::fail_allocs(usize::MAX);
-        Fake::<40>::kill_by_failure(0);
+        Fake::fail_allocs(usize::MAX);
+        Fake::kill_by_failure(0);
         Fake::push(&parent, 0)?;
-        assert_eq!(Fake::<40>::waits_for_memory(), 0);
-        assert!(session.is_over() && !Fake::<40>::killed(0));
-        assert_eq!(Fake::<40>::count_of(Event::SessionAbandon), 1);
+        assert_eq!(Fake::waits_for_memory(), 0);
+        assert!(session.is_over() && !Fake::killed(0));
+        assert_eq!(Fake::count_of(Event::SessionAbandon), 1);
         Ok(())
     }
 
     #[test]
     fn victims_do_not_wait_for_memory() -> Result {
-        Fake::<38>::reset();
-        let parent = Parent::<38>::new()?;
+        fake!();
+        let parent = Parent::new()?;
         let session = Fake::fork(&parent, 0, &[0, 1])?.ok_or(EINVAL)?;
         // Who is killed otherwise does in munmap(), which is past failing.
-        Fake::<38>::fail_allocs(1);
-        Fake::<38>::interrupt(true);
+        Fake::fail_allocs(1);
+        Fake::interrupt(true);
         parent.tracker.push(&parent, addr(0), addr(1), false)?;
-        assert_eq!(Fake::<38>::waits_for_memory(), 1);
+        assert_eq!(Fake::waits_for_memory(), 1);
         assert!(session.is_good());
-        Fake::<38>::fail_allocs(1);
-        Fake::<38>::make_victim();
+        Fake::fail_allocs(1);
+        Fake::make_victim();
         parent.tracker.push(&parent, addr(1), addr(2), false)?;
-        assert_eq!(Fake::<38>::waits_for_memory(), 1);
-        assert!(Fake::<38>::killed(0));
+        assert_eq!(Fake::waits_for_memory(), 1);
+        assert!(Fake::killed(0));
         Ok(())
     }
 }

@@ -43,33 +43,32 @@ impl<P: PageTables> Drop for Pusher<'_, '_, P> {
 mod tests {
     use super::super::fake::{
         addr,
-        Fake,
-        Parent, //
+        fake, //
     };
     use crate::prelude::*;
 
     #[test]
     fn a_parent_is_told_what_kept_it() -> Result {
-        Fake::<44>::reset();
-        let parent = Parent::<44>::new()?;
+        fake!();
+        let parent = Parent::new()?;
         let tracker = &parent.tracker;
         let first = Fake::fork(&parent, 0, &[0, 1, 2])?.ok_or(EINVAL)?;
         let second = Fake::fork(&parent, 1, &[0, 1])?.ok_or(EINVAL)?;
-        Fake::<44>::take(0, 1);
+        Fake::take(0, 1);
         // Nothing is pending there.
         Fake::push(&parent, 3)?;
-        assert_eq!(Fake::<44>::kept(), 0);
+        assert_eq!(Fake::kept(), 0);
         Fake::push(&parent, 0)?;
-        assert_eq!(Fake::<44>::kept(), 2);
+        assert_eq!(Fake::kept(), 2);
         // What others do is not the parent's.
         second.copy_all()?;
-        assert_eq!(Fake::<44>::kept(), 2);
+        assert_eq!(Fake::kept(), 2);
         assert!(tracker.push_some(&parent, addr(1), addr(2), &mut 0));
-        assert_eq!(Fake::<44>::kept(), 3);
+        assert_eq!(Fake::kept(), 3);
         let waiting = first.waits.begin();
         waiting.moment(addr(2));
         tracker.help(&parent, addr(2), addr(3));
-        assert_eq!(Fake::<44>::kept(), 4);
+        assert_eq!(Fake::kept(), 4);
         drop(waiting);
         assert!(tracker.is_idle());
         Ok(())

@@ -324,16 +324,15 @@ impl<P: PageTables> Session<P> {
 mod tests {
     use super::super::fake::{
         addr,
-        Fake,
-        Parent,
+        fake,
         RANGES, //
     };
     use super::*;
 
     #[test]
     fn the_child_copies_all() -> Result {
-        Fake::<8>::reset();
-        let parent = Parent::<8>::new()?;
+        fake!();
+        let parent = Parent::new()?;
         let session = Fake::fork(&parent, 0, &[0, 3, RANGES - 1])?.ok_or(EINVAL)?;
         assert!(session.is_good());
         session.copy_all()?;
@@ -344,7 +343,7 @@ mod tests {
         assert_eq!(parent.copy_of(0, RANGES - 1), RANGES);
         assert!(!parent.is_protected(0));
         assert!(parent.tracker.is_idle());
-        assert_eq!(Fake::<8>::tables(), 0);
+        assert_eq!(Fake::tables(), 0);
 
         // Again, and for those who come late.
         session.copy_all()?;
@@ -354,15 +353,15 @@ mod tests {
         assert!(session.mark_failed().is_none());
         session.check(0, usize::MAX)?;
         assert_eq!(parent.copy_of(0, 0), 1);
-        assert!(!Fake::<8>::killed(0));
-        assert_eq!(Fake::<8>::count_of(Event::SessionComplete), 1);
+        assert!(!Fake::killed(0));
+        assert_eq!(Fake::count_of(Event::SessionComplete), 1);
         Ok(())
     }
 
     #[test]
     fn is_abandoned_with_the_child() -> Result {
-        Fake::<12>::reset();
-        let parent = Parent::<12>::new()?;
+        fake!();
+        let parent = Parent::new()?;
         let session = Fake::fork(&parent, 0, &[0, 1, 2])?.ok_or(EINVAL)?;
         session.pull(addr(1), addr(1) + 1, false)?;
         session.abandon();
@@ -371,25 +370,25 @@ mod tests {
         assert!(parent.tracker.is_idle());
         assert_eq!(parent.copy_of(0, 0), 0);
         assert_eq!(parent.copy_of(0, 1), 2);
-        assert!(!Fake::<12>::killed(0));
-        assert_eq!(Fake::<12>::pending_of(0), 0);
-        assert_eq!(Fake::<12>::count_of(Event::RangeAbandon), 2);
-        assert_eq!(Fake::<12>::count_of(Event::SessionAbandon), 1);
-        assert_eq!(Fake::<12>::count_of(Event::SessionComplete), 0);
-        assert_eq!(Fake::<12>::count_of(Event::SessionFail), 0);
+        assert!(!Fake::killed(0));
+        assert_eq!(Fake::pending_of(0), 0);
+        assert_eq!(Fake::count_of(Event::RangeAbandon), 2);
+        assert_eq!(Fake::count_of(Event::SessionAbandon), 1);
+        assert_eq!(Fake::count_of(Event::SessionComplete), 0);
+        assert_eq!(Fake::count_of(Event::SessionFail), 0);
         Ok(())
     }
 
     #[test]
     fn fails_with_a_copy() -> Result {
-        Fake::<13>::reset();
-        let parent = Parent::<13>::new()?;
+        fake!();
+        let parent = Parent::new()?;
         let session = Fake::fork(&parent, 0, &[0, 1, 2])?.ok_or(EINVAL)?;
         session.pull(addr(0), addr(1), false)?;
 
-        Fake::<13>::fail_copies(1);
+        Fake::fail_copies(1);
         Fake::push(&parent, 1)?;
-        assert!(Fake::<13>::killed(0));
+        assert!(Fake::killed(0));
         assert!(parent.tracker.is_idle());
         // Nobody takes for copied what is not.
         assert_eq!(session.pull(addr(1), addr(2), false), Err(EFAULT));
@@ -398,11 +397,11 @@ mod tests {
         // But other mappings of the child are not concerned.
         session.pull(0, addr(0), false)?;
         session.pull(addr(RANGES), usize::MAX, false)?;
-        assert_eq!(Fake::<13>::tables(), 0);
-        assert_eq!(Fake::<13>::pending_of(0), 0);
-        assert_eq!(Fake::<13>::count_of(Event::RangeAbandon), 2);
-        assert_eq!(Fake::<13>::count_of(Event::SessionFail), 1);
-        assert_eq!(Fake::<13>::count_of(Event::SessionAbandon), 0);
+        assert_eq!(Fake::tables(), 0);
+        assert_eq!(Fake::pending_of(0), 0);
+        assert_eq!(Fake::count_of(Event::RangeAbandon), 2);
+        assert_eq!(Fake::count_of(Event::SessionFail), 1);
+        assert_eq!(Fake::count_of(Event::SessionAbandon), 0);
         Ok(())
     }
 }

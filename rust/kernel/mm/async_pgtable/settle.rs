@@ -261,8 +261,7 @@ mod tests {
     use super::super::{
         fake::{
             addr,
-            Fake,
-            Parent, //
+            fake, //
         },
         page_tables::Refusal, //
     };
@@ -271,53 +270,53 @@ mod tests {
 
     #[test]
     fn does_not_copy_for_the_dying() -> Result {
-        Fake::<27>::reset();
-        let parent = Parent::<27>::new()?;
+        fake!();
+        let parent = Parent::new()?;
         let dying = Fake::fork(&parent, 0, &[0, 1, 2])?.ok_or(EINVAL)?;
         let living = Fake::fork(&parent, 1, &[0, 1, 2])?.ok_or(EINVAL)?;
         Fake::push(&parent, 0)?;
-        Fake::<27>::begin_to_kill(0);
+        Fake::begin_to_kill(0);
         Fake::push(&parent, 1)?;
         assert_eq!(parent.copy_of(0, 1), 0);
         assert_eq!(parent.copy_of(1, 1), 2);
         assert!(dying.is_over() && living.is_good());
         assert_eq!(dying.copy_all(), Err(EFAULT));
-        assert_eq!(Fake::<27>::count_of(Event::SessionAbandon), 1);
-        assert_eq!(Fake::<27>::count_of(Event::RangeAbandon), 2);
+        assert_eq!(Fake::count_of(Event::SessionAbandon), 1);
+        assert_eq!(Fake::count_of(Event::RangeAbandon), 2);
         living.copy_all()
     }
 
     #[test]
     fn counts_who_settles() -> Result {
-        Fake::<9>::reset();
-        let parent = Parent::<9>::new()?;
+        fake!();
+        let parent = Parent::new()?;
         let session = Fake::fork(&parent, 0, &[0, 1, 2, 3, 4])?.ok_or(EINVAL)?;
-        assert_eq!(Fake::<9>::pending_of(0), 5);
+        assert_eq!(Fake::pending_of(0), 5);
         Fake::push(&parent, 1)?;
         session.pull(addr(2), addr(4), false)?;
-        assert_eq!(Fake::<9>::pending_of(0), 2);
+        assert_eq!(Fake::pending_of(0), 2);
         session.copy_all()?;
-        assert_eq!(Fake::<9>::pending_of(0), 0);
-        let settled = |party| Fake::<9>::count_of(Event::RangeSettle(party));
+        assert_eq!(Fake::pending_of(0), 0);
+        let settled = |party| Fake::count_of(Event::RangeSettle(party));
         assert_eq!(settled(Party::Push), 1);
         assert_eq!(settled(Party::Pull), 2);
         assert_eq!(settled(Party::Copy), 2);
-        assert_eq!(Fake::<9>::count_of(Event::RangeDefer), 5);
-        assert_eq!(Fake::<9>::count_of(Event::RangeAbandon), 0);
-        assert_eq!(Fake::<9>::count_of(Event::SessionStart), 1);
-        assert_eq!(Fake::<9>::count_of(Event::SessionComplete), 1);
-        assert_eq!(Fake::<9>::count_of(Event::SessionAbandon), 0);
-        assert_eq!(Fake::<9>::count_of(Event::SessionFail), 0);
-        assert_eq!(Fake::<9>::count_of(Event::Fallback(Refusal::Small)), 0);
+        assert_eq!(Fake::count_of(Event::RangeDefer), 5);
+        assert_eq!(Fake::count_of(Event::RangeAbandon), 0);
+        assert_eq!(Fake::count_of(Event::SessionStart), 1);
+        assert_eq!(Fake::count_of(Event::SessionComplete), 1);
+        assert_eq!(Fake::count_of(Event::SessionAbandon), 0);
+        assert_eq!(Fake::count_of(Event::SessionFail), 0);
+        assert_eq!(Fake::count_of(Event::Fallback(Refusal::Small)), 0);
         Ok(())
     }
 
     #[test]
     fn a_killed_child_stops_copying() -> Result {
-        Fake::<11>::reset();
-        let parent = Parent::<11>::new()?;
+        fake!();
+        let parent = Parent::new()?;
         let session = Fake::fork(&parent, 0, &[0, 1, 2, 3])?.ok_or(EINVAL)?;
-        Fake::<11>::interrupt(true);
+        Fake::interrupt(true);
         session.copy_all()?;
         assert_eq!(parent.copy_of(0, 0), 0);
         // Who looks at more than one range stops, too, unless it must not.
@@ -338,32 +337,32 @@ mod tests {
 
     #[test]
     fn fails_if_the_child_has_no_memory() -> Result {
-        Fake::<14>::reset();
-        let parent = Parent::<14>::new()?;
+        fake!();
+        let parent = Parent::new()?;
         let session = Fake::fork(&parent, 0, &[0, 1])?.ok_or(EINVAL)?;
-        Fake::<14>::fail_allocs(usize::MAX);
+        Fake::fail_allocs(usize::MAX);
         assert_eq!(session.copy_all(), Err(EFAULT));
-        assert!(Fake::<14>::killed(0));
+        assert!(Fake::killed(0));
         assert!(parent.tracker.is_idle());
-        assert_eq!(Fake::<14>::count_of(Event::RangeAbandon), 2);
-        assert_eq!(Fake::<14>::count_of(Event::SessionFail), 1);
+        assert_eq!(Fake::count_of(Event::RangeAbandon), 2);
+        assert_eq!(Fake::count_of(Event::SessionFail), 1);
         session.abandon();
-        assert_eq!(Fake::<14>::count_of(Event::SessionAbandon), 0);
+        assert_eq!(Fake::count_of(Event::SessionAbandon), 0);
         Ok(())
     }
 
     #[test]
     fn does_not_fail_by_who_writes_to_the_parent() -> Result {
-        Fake::<26>::reset();
-        let parent = Parent::<26>::new()?;
+        fake!();
+        let parent = Parent::new()?;
         let session = Fake::fork(&parent, 0, &[0, 1])?.ok_or(EINVAL)?;
-        Fake::<26>::fail_allocs(1);
+        Fake::fail_allocs(1);
         let push = parent
             .tracker
             .push_as(&parent, addr(0), addr(1), None, false);
         assert_eq!(push, Err(ENOMEM));
         assert!(parent.is_protected(0));
-        assert!(!Fake::<26>::killed(0));
+        assert!(!Fake::killed(0));
         session.copy_all()?;
         assert_eq!(parent.copy_of(0, 0), 1);
         Ok(())
@@ -371,15 +370,15 @@ mod tests {
 
     #[test]
     fn does_not_fail_by_who_is_killed() -> Result {
-        Fake::<35>::reset();
-        let parent = Parent::<35>::new()?;
+        fake!();
+        let parent = Parent::new()?;
         let session = Fake::fork(&parent, 0, &[0, 1])?.ok_or(EINVAL)?;
         // While it waits for memory.
-        Fake::<35>::fail_allocs(1);
-        Fake::<35>::interrupt_by_failure();
+        Fake::fail_allocs(1);
+        Fake::interrupt_by_failure();
         let push = parent.tracker.push(&parent, addr(0), addr(1), true);
         assert_eq!(push, Err(EINTR));
-        assert!(parent.is_protected(0) && !Fake::<35>::killed(0));
+        assert!(parent.is_protected(0) && !Fake::killed(0));
         // It frees its memory, and what cannot fail goes on.
         parent.tracker.push(&parent, addr(0), addr(2), false)?;
         assert_eq!(parent.copy_of(0, 0) + parent.copy_of(0, 1), 3);
@@ -404,12 +403,12 @@ mod tests {
 
     #[test]
     fn is_not_failed_by_what_is_not_needed() -> Result {
-        Fake::<36>::reset();
-        let parent = Parent::<36>::new()?;
+        fake!();
+        let parent = Parent::new()?;
         let session = Fake::fork(&parent, 0, &[0])?.ok_or(EINVAL)?;
         // The last copy of another party needs no table.
         parent.install(0, 0);
-        Fake::<36>::fail_allocs(usize::MAX);
+        Fake::fail_allocs(usize::MAX);
         session.copy_all()?;
         assert_eq!(parent.copy_of(0, 0), 1);
         Ok(())
@@ -417,43 +416,43 @@ mod tests {
 
     #[test]
     fn does_not_fail_by_who_looks() -> Result {
-        Fake::<10>::reset();
-        let parent = Parent::<10>::new()?;
+        fake!();
+        let parent = Parent::new()?;
         let session = Fake::fork(&parent, 0, &[0, 1])?.ok_or(EINVAL)?;
-        Fake::<10>::fail_allocs(1);
+        Fake::fail_allocs(1);
         assert_eq!(session.pull(addr(0), addr(2), false), Err(ENOMEM));
-        assert!(!Fake::<10>::killed(0));
+        assert!(!Fake::killed(0));
         session.copy_all()?;
         assert_eq!(parent.copy_of(0, 0), 1);
-        assert_eq!(Fake::<10>::count_of(Event::SessionComplete), 1);
+        assert_eq!(Fake::count_of(Event::SessionComplete), 1);
         Ok(())
     }
 
     #[test]
     fn is_not_failed_by_a_range_that_is_settled() -> Result {
-        fn during_pause(parent: &Arc<Parent<23>>) {
+        fake!();
+        fn during_pause(parent: &Arc<Parent>) {
             // Another party copies what we wait for, and we get no more memory.
-            Fake::<23>::push(parent, 0).expect("not killable");
-            Fake::<23>::fail_allocs(1);
+            Fake::push(parent, 0).expect("not killable");
+            Fake::fail_allocs(1);
             parent.map(true);
         }
-        Fake::<23>::reset();
-        let parent = Parent::<23>::with_hook(Some(during_pause))?;
+        let parent = Parent::with_hook(Some(during_pause))?;
         let session = Fake::fork(&parent, 0, &[0])?.ok_or(EINVAL)?;
         parent.map(false);
         session.pull(addr(0), addr(1), true)?;
-        assert!(!Fake::<23>::killed(0));
+        assert!(!Fake::killed(0));
         assert_eq!(parent.copy_of(0, 0), 1);
         Ok(())
     }
 
     #[test]
     fn a_puller_waits_for_the_mapping() -> Result {
-        fn during_pause(parent: &Arc<Parent<15>>) {
+        fake!();
+        fn during_pause(parent: &Arc<Parent>) {
             parent.map(true);
         }
-        Fake::<15>::reset();
-        let parent = Parent::<15>::with_hook(Some(during_pause))?;
+        let parent = Parent::with_hook(Some(during_pause))?;
         let session = Fake::fork(&parent, 0, &[0])?.ok_or(EINVAL)?;
         parent.map(false);
         session.pull(addr(0), addr(1), false)?;
@@ -463,11 +462,11 @@ mod tests {
 
     #[test]
     fn a_puller_leaves_it_to_munmap() -> Result {
-        fn during_pause(parent: &Arc<Parent<24>>) {
+        fake!();
+        fn during_pause(parent: &Arc<Parent>) {
             Fake::push(parent, 0).expect("not killable");
         }
-        Fake::<24>::reset();
-        let parent = Parent::<24>::with_hook(Some(during_pause))?;
+        let parent = Parent::with_hook(Some(during_pause))?;
         let session = Fake::fork(&parent, 0, &[0])?.ok_or(EINVAL)?;
         // `munmap()` has detached the mapping, and settles it.
         parent.map(false);

@@ -282,8 +282,7 @@ mod tests {
     use super::super::{
         fake::{
             addr,
-            Fake,
-            Parent, //
+            fake, //
         },
         page_tables::{
             Event,
@@ -294,8 +293,8 @@ mod tests {
 
     #[test]
     fn a_push_is_for_all_sessions() -> Result {
-        Fake::<16>::reset();
-        let parent = Parent::<16>::new()?;
+        fake!();
+        let parent = Parent::new()?;
         let first = Fake::fork(&parent, 0, &[0, 1])?.ok_or(EINVAL)?;
         let second = Fake::fork(&parent, 1, &[1, 2])?.ok_or(EINVAL)?;
         let third = Fake::fork(&parent, 2, &[2])?.ok_or(EINVAL)?;
@@ -323,14 +322,14 @@ mod tests {
 
     #[test]
     fn who_has_no_room_is_left_out() -> Result {
-        Fake::<28>::reset();
-        let parent = Parent::<28>::new()?;
+        fake!();
+        let parent = Parent::new()?;
         let first = Fake::fork(&parent, 0, &[0, 1])?.ok_or(EINVAL)?;
         let second = Fake::fork(&parent, 1, &[0, 1])?.ok_or(EINVAL)?;
         let mut full = 0;
         let tracker = &parent.tracker;
 
-        Fake::<28>::fail_allocs(1);
+        Fake::fail_allocs(1);
         assert!(tracker.push_some(&parent, addr(0), addr(1), &mut full));
         assert_eq!(full, 1);
         // From then on, even if there is room again.
@@ -339,7 +338,7 @@ mod tests {
         assert_eq!(parent.copy_of(1, 0) + parent.copy_of(1, 1), 3);
         assert!(!second.is_good());
         assert!(!tracker.push_some(&parent, addr(0), addr(2), &mut full));
-        assert!(!Fake::<28>::killed(0));
+        assert!(!Fake::killed(0));
         first.copy_all()?;
         assert_eq!(parent.copy_of(0, 0) + parent.copy_of(0, 1), 3);
         assert!(tracker.is_idle());
@@ -348,8 +347,8 @@ mod tests {
 
     #[test]
     fn finds_what_is_pending_for_any() -> Result {
-        Fake::<21>::reset();
-        let parent = Parent::<21>::new()?;
+        fake!();
+        let parent = Parent::new()?;
         let tracker = &parent.tracker;
         let first = Fake::fork(&parent, 0, &[1, 5])?.ok_or(EINVAL)?;
         let second = Fake::fork(&parent, 1, &[3])?.ok_or(EINVAL)?;
@@ -372,8 +371,8 @@ mod tests {
 
     #[test]
     fn the_last_session_lifts_the_protection() -> Result {
-        Fake::<17>::reset();
-        let parent = Parent::<17>::new()?;
+        fake!();
+        let parent = Parent::new()?;
         let first = Fake::fork(&parent, 0, &[1])?.ok_or(EINVAL)?;
         let second = Fake::fork(&parent, 1, &[1])?.ok_or(EINVAL)?;
         first.copy_all()?;
@@ -387,8 +386,8 @@ mod tests {
 
     #[test]
     fn tracker_repair() -> Result {
-        Fake::<18>::reset();
-        let parent = Parent::<18>::new()?;
+        fake!();
+        let parent = Parent::new()?;
         let first = Fake::fork(&parent, 0, &[1])?.ok_or(EINVAL)?;
         let second = Fake::fork(&parent, 1, &[1])?.ok_or(EINVAL)?;
 
@@ -407,8 +406,8 @@ mod tests {
 
     #[test]
     fn nobody_waits_for_the_one_who_ends_a_session() -> Result {
-        Fake::<22>::reset();
-        let parent = Parent::<22>::new()?;
+        fake!();
+        let parent = Parent::new()?;
         let session = Fake::fork(&parent, 0, &[1])?.ok_or(EINVAL)?;
         // Who does it does not get to run any more.
         let ended = session.mark_failed().ok_or(EINVAL)?;
@@ -422,48 +421,48 @@ mod tests {
         assert!(parent.tracker.is_idle());
 
         session.bury(ended, ENOMEM);
-        assert!(Fake::<22>::killed(0));
+        assert!(Fake::killed(0));
         Ok(())
     }
 
     #[test]
     fn an_abort_fails_all_sessions() -> Result {
-        Fake::<19>::reset();
-        let parent = Parent::<19>::new()?;
+        fake!();
+        let parent = Parent::new()?;
         let first = Fake::fork(&parent, 0, &[0])?.ok_or(EINVAL)?;
         let second = Fake::fork(&parent, 1, &[0, 1])?.ok_or(EINVAL)?;
         let third = Fake::fork(&parent, 2, &[2])?.ok_or(EINVAL)?;
         first.copy_all()?;
         parent.tracker.abort();
-        assert!(!Fake::<19>::killed(0));
-        assert!(Fake::<19>::killed(1));
-        assert!(Fake::<19>::killed(2));
+        assert!(!Fake::killed(0));
+        assert!(Fake::killed(1));
+        assert!(Fake::killed(2));
         // In one go, however many there are.
-        assert_eq!(Fake::<19>::kills(), 1);
+        assert_eq!(Fake::kills(), 1);
         parent.tracker.abort();
-        assert_eq!(Fake::<19>::kills(), 1);
+        assert_eq!(Fake::kills(), 1);
         assert!(parent.tracker.is_idle());
         first.pull(addr(0), addr(1), false)?;
         assert_eq!(second.pull(addr(0), addr(1), false), Err(EFAULT));
         assert_eq!(third.copy_all(), Err(EFAULT));
-        assert_eq!(Fake::<19>::count_of(Event::SessionFail), 2);
-        assert_eq!(Fake::<19>::count_of(Event::SessionComplete), 1);
+        assert_eq!(Fake::count_of(Event::SessionFail), 2);
+        assert_eq!(Fake::count_of(Event::SessionComplete), 1);
         Ok(())
     }
 
     #[test]
     fn the_dying_need_no_room() -> Result {
-        Fake::<30>::reset();
-        let parent = Parent::<30>::new()?;
+        fake!();
+        let parent = Parent::new()?;
         let mut sessions = KVec::new();
         for child in 0..MAX_SESSIONS {
             let session = Fake::fork(&parent, child % 2, &[0])?.ok_or(EINVAL)?;
             sessions.push(session, GFP_KERNEL)?;
         }
         assert!(Fake::fork(&parent, 0, &[1])?.is_none());
-        Fake::<30>::begin_to_kill(1);
+        Fake::begin_to_kill(1);
         assert!(Fake::fork(&parent, 0, &[1])?.is_some());
-        let abandoned = Fake::<30>::count_of(Event::SessionAbandon);
+        let abandoned = Fake::count_of(Event::SessionAbandon);
         assert_eq!(abandoned, MAX_SESSIONS / 2);
         assert!(sessions[0].is_good());
         assert!(!sessions[1].is_good());
@@ -472,8 +471,8 @@ mod tests {
 
     #[test]
     fn has_room_for_so_many() -> Result {
-        Fake::<20>::reset();
-        let parent = Parent::<20>::new()?;
+        fake!();
+        let parent = Parent::new()?;
         let mut sessions = KVec::new();
         for _ in 0..MAX_SESSIONS {
             let session = Fake::fork(&parent, 0, &[0])?.ok_or(EINVAL)?;
@@ -481,8 +480,8 @@ mod tests {
         }
         assert!(Fake::fork(&parent, 1, &[0, 1])?.is_none()); // copied in the call
         let fallback = Event::Fallback(Refusal::Sessions);
-        assert_eq!(Fake::<20>::count_of(fallback), 1);
-        assert_eq!(Fake::<20>::count_of(Event::RangeSync), 2);
+        assert_eq!(Fake::count_of(fallback), 1);
+        assert_eq!(Fake::count_of(Event::RangeSync), 2);
 
         // Until a child is gone, whichever it is.
         sessions[MAX_SESSIONS / 2].abandon();

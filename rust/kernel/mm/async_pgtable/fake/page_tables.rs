@@ -2,6 +2,8 @@
 
 //! What the page tables of unit tests do.
 
+use core::marker::PhantomData;
+
 use crate::{
     prelude::*,
     sync::{
@@ -25,52 +27,63 @@ use super::{
     take,
     Fake,
     Parent,
+    Test,
     PATIENCE,
     SIZE, //
 };
 
 /// A page table, or none yet.
-#[derive(Default)]
-pub struct Supplies<const TEST: usize> {
+pub struct Supplies<T: Test> {
     table: bool,
     tried: bool,
+    test: PhantomData<T>,
 }
 
-impl<const TEST: usize> Drop for Supplies<TEST> {
+impl<T: Test> Default for Supplies<T> {
+    fn default() -> Self {
+        Self {
+            table: false,
+            tried: false,
+            test: PhantomData,
+        }
+    }
+}
+
+impl<T: Test> Drop for Supplies<T> {
     fn drop(&mut self) {
         if self.table {
-            Fake::<TEST>::world().tables.fetch_sub(1, Relaxed);
+            T::world().tables.fetch_sub(1, Relaxed);
         }
     }
 }
 
 /// A parent's entry.
-pub struct Entry<const TEST: usize> {
-    parent: Arc<Parent<TEST>>,
+pub struct Entry<T: Test> {
+    parent: Arc<Parent<T>>,
     index: usize,
 }
 
-impl<const TEST: usize> LockedEntry for Entry<TEST> {
+impl<T: Test> LockedEntry for Entry<T> {
     fn unprotect(&mut self) {
         self.parent.protected[self.index].store(0, Relaxed);
     }
 }
 
-impl<const TEST: usize> PageTables for Fake<TEST> {
+impl<T: Test> PageTables for Fake<T> {
     const RANGE_SIZE: usize = SIZE;
-    type Source = Arc<Parent<TEST>>;
+    type Source = Arc<Parent<T>>;
     type Target = usize;
     type TargetVma = usize;
-    type SourceVma<'a> = &'a Arc<Parent<TEST>>;
+    type SourceVma<'a> = &'a Arc<Parent<T>>;
     type Payer = ();
-    type Supplies = Supplies<TEST>;
-    type Entry = Entry<TEST>;
+    type Supplies = Supplies<T>;
+    type Entry = Entry<T>;
 
-    fn tracker(source: &Arc<Parent<TEST>>) -> Option<&Tracker<Self>> {
+    fn tracker(source: &Arc<Parent<T>>) -> Option<&Tracker<Self>> {
         Some(&source.tracker)
     }
 
-    fn prepare((): &(), supplies: &mut Supplies<TEST>, _: Party, _: bool) {
+    fn prepare((): &(), supplies: &mut Supplies<T>, _: Party, _: bool) {
         let world = Self::world();
         supplies.tried = true;
         if supplies.table {
@@ -90,10 +103,10 @@ impl<const TEST: usize> PageTables for Fake<TEST> {
     }
 
     unsafe fn copy(
-        source: &Arc<Parent<TEST>>,
+        source: &Arc<Parent<T>>,
         target: usize,
         addr: usize,
-        supplies: &mut Supplies<TEST>,
+        supplies: &mut Supplies<T>,
         _: Party,
     ) -> Result<bool> {
         if take(&Self::world().copy_failures) {
@@ -117,7 +130,7 @@ impl<const TEST: usize> PageTables for Fake<TEST> {
         Ok(true)
     }
 
-    fn lock_entry(source: &Arc<Parent<TEST>>, addr: usize) -> Option<Entry<TEST>> {
+    fn lock_entry(source: &Arc<Parent<T>>, addr: usize) -> Option<Entry<T>> {
         Some(Entry {
             parent: source.clone(),
             index: addr / SIZE - 1,
@@ -125,9 +138,9 @@ impl<const TEST: usize> PageTables for Fake<TEST> {
     }
 
     unsafe fn with_source<R>(
-        source: &Arc<Parent<TEST>>,
+        source: &Arc<Parent<T>>,
         _: usize,
-        f: impl FnOnce(&Arc<Parent<TEST>>) -> R,
+        f: impl FnOnce(&Arc<Parent<T>>) -> R,
     ) -> Option<R> {
         let world = Self::world();
         let locked = take(&world.locked) || source.unmapped.load(Relaxed) != 0;
@@ -156,17 +169,17 @@ impl<const TEST: usize> PageTables for Fake<TEST> {
         Self::world().events[event_index(event)].fetch_add(nr, Relaxed);
     }
 
-    fn kept(_: &Arc<Parent<TEST>>, nanoseconds: u64) {
+    fn kept(_: &Arc<Parent<T>>, nanoseconds: u64) {
         Self::world().kept.fetch_add(nanoseconds as usize, Relaxed);
     }
 
-    fn pause(source: &Arc<Parent<TEST>>) {
+    fn pause(source: &Arc<Parent<T>>) {
         if let Some(during_pause) = source.during_pause {
             during_pause(source);
         }
     }
 
-    fn give_back(supplies: &mut Supplies<TEST>) {
+    fn give_back(supplies: &mut Supplies<T>) {
         if supplies.table {
             supplies.table = false;
             Self::world().tables.fetch_sub(1, Relaxed);
