@@ -387,16 +387,16 @@ mod tests {
 
     #[test]
     fn nothing_is_copied_for_a_victim() -> Result {
-        Fake::<45>::reset();
-        let parent = Parent::<45>::new()?;
+        fake!();
+        let parent = Parent::new()?;
         let first = Fake::fork(&parent, 0, &[0, 1])?.ok_or(EINVAL)?;
         let second = Fake::fork(&parent, 1, &[0, 1])?.ok_or(EINVAL)?;
         Fake::push(&parent, 0)?;
         // Who cannot stop has memory for it.
-        Fake::<45>::make_victim();
+        Fake::make_victim();
         parent.tracker.push(&parent, addr(0), addr(2), false)?;
         assert_eq!(parent.copy_of(0, 1) + parent.copy_of(1, 1), 0);
-        assert!(Fake::<45>::killed(0) && Fake::<45>::killed(1));
+        assert!(Fake::killed(0) && Fake::killed(1));
         assert!(first.is_over() && second.is_over() && parent.tracker.is_idle());
         Ok(())
     }

@@ -202,7 +202,7 @@ impl<T: Test> PageTables for Fake<T> {
         interrupted > usize::from(!killable)
     }
 
-    fn is_victim(_: &Arc<Parent<TEST>>) -> bool {
+    fn is_victim(_: &Arc<Parent<T>>) -> bool {
         Self::world().interrupted.load(Relaxed) == 2
     }
 }
