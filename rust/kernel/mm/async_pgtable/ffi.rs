@@ -270,6 +270,28 @@ unsafe extern "C" fn async_pgtable_tracker_forget_locked(this: *mut c_void) {
     unsafe { tracker(this) }.forget_locked();
 }
 
+/// All leave the parent's memory, and one found no memory for a child: nothing is written any more.
+///
+/// # Safety
+///
+/// As for [`tracker`].
+#[export]
+unsafe extern "C" fn async_pgtable_tracker_give_up_writes(this: *mut c_void) {
+    // SAFETY: By the contract of this function.
+    unsafe { tracker(this) }.give_up_writes();
+}
+
+/// Is it so?
+///
+/// # Safety
+///
+/// As for [`tracker`].
+#[export]
+unsafe extern "C" fn async_pgtable_tracker_gave_up_writes(this: *mut c_void) -> bool {
+    // SAFETY: By the contract of this function.
+    unsafe { tracker(this) }.gave_up_writes()
+}
+
 /// Gives up the children of a parent that are being killed.
 ///
 /// # Safety

@@ -7,7 +7,10 @@ use crate::sync::atomic::{
     Relaxed, //
 };
 
-use super::page_tables::PageTables;
+use super::{
+    page_tables::PageTables,
+    Tracker, //
+};
 
 /// A second, as [`PageTables::now`] counts.
 pub(super) const SECOND: u64 = 1_000_000_000;
@@ -99,24 +102,44 @@ impl Patience {
     }
 }
 
-/// When a parent gave up a child for want of memory, or zero; a hint, hence relaxed.
-pub(super) struct GaveUp(Atomic<u64>);
+/// What a parent gave up for want of memory; hints, hence relaxed.
+pub(super) struct GaveUp {
+    /// When that was a child, or zero.
+    child: Atomic<u64>,
+    /// Was it to write what nobody will look at? Not zero if so, for ever.
+    writes: Atomic<usize>,
+}
 
 impl GaveUp {
-    /// None was.
+    /// Nothing.
     pub(super) fn new() -> Self {
-        Self(Atomic::new(0))
+        Self {
+            child: Atomic::new(0),
+            writes: Atomic::new(0),
+        }
     }
 
-    /// One is now.
+    /// A child, now.
     pub(super) fn now<P: PageTables>(&self) {
-        self.0.store(P::now().max(1), Relaxed);
+        self.child.store(P::now().max(1), Relaxed);
     }
 
-    /// Was one within the last second?
+    /// A child within the last second?
     pub(super) fn just_now<P: PageTables>(&self) -> bool {
-        let then = self.0.load(Relaxed);
+        let then = self.child.load(Relaxed);
         then != 0 && P::now().saturating_sub(then) < SECOND
+    }
+}
+
+impl<P: PageTables> Tracker<P> {
+    /// Who leaves the parent's memory, as all do, found none for a child, and does not write.
+    pub fn give_up_writes(&self) {
+        self.gave_up.writes.store(1, Relaxed);
+    }
+
+    /// Did anybody?
+    pub fn gave_up_writes(&self) -> bool {
+        self.gave_up.writes.load(Relaxed) != 0
     }
 }
 
