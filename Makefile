@@ -6,7 +6,7 @@ CACHE  ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/async-pgtable
 CONFIG ?= base
 FUZZ_SECONDS ?= 600
 PREFIX ?= /usr/local
-export KSRC MEM CPUS DEMO_MB ACCEL ONLY QUICK LIST RESULTS PLOTS UPDATE
+export KSRC LIBDIR MEM CPUS DEMO_MB ACCEL ONLY QUICK LIST RESULTS PLOTS UPDATE
 export VM_CMD := $(value CMD)
 export BUILD := $(abspath $(BUILD))
 export CACHE := $(abspath $(CACHE))
@@ -17,7 +17,7 @@ help: ## this list
 	@echo
 	@echo 'Variables: CONFIG=base|test|debug|kasan|rt|off|up|norust MEM=2G CPUS=2 CMD= KSRC= BUILD=build'
 	@echo '           CACHE=~/.cache/async-pgtable DEMO_MB=1024 ACCEL=auto|tcg|kvm TIMEOUT=3600'
-	@echo '           FUZZ_SECONDS=600 PREFIX=/usr/local DESTDIR='
+	@echo '           FUZZ_SECONDS=600 PREFIX=/usr/local DESTDIR= LIBDIR=lib'
 
 .DEFAULT_GOAL := help
 
