@@ -77,6 +77,9 @@ lib: ## the library for C to BUILD/library, and programs can be built against th
 install-lib: ## the same to DESTDIR/PREFIX: header, shared and static library, pkg-config
 	@tools/library '$(PREFIX)' '$(DESTDIR)'
 
+deb: ## packages for Debian and Ubuntu in BUILD/out/deb: kernel of CONFIG, command, library
+	@CONFIG='$(CONFIG)' tools/deb
+
 install: ## the command, its man pages and completions to DESTDIR/PREFIX
 	@tools/install '$(PREFIX)' '$(DESTDIR)'
 
@@ -128,4 +131,4 @@ clean: ## remove kernels, logs and host builds; keeps BUILD/linux
 clean-tree: ## remove BUILD/linux, unless it holds work that is not in patches/
 	@tools/clean --tree
 
-.PHONY: help deps demo test check check-hooks check-planted check-models check-litmus check-rust check-harness fuzz coverage kernel vm selftests lib install-lib install parity programs soak bench plots cost hooks-doc fetch apply sync export check-sync check-series check-cocci check-each clean clean-tree
+.PHONY: help deps demo test check check-hooks check-planted check-models check-litmus check-rust check-harness fuzz coverage kernel vm selftests lib install-lib install deb parity programs soak bench plots cost hooks-doc fetch apply sync export check-sync check-series check-cocci check-each clean clean-tree
