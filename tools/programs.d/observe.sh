@@ -35,7 +35,7 @@ while read -r line; do
 	*) expected='python3' ;;
 	esac
 	if [ "$what" = bpftrace ] && ! bpftrace -e 'BEGIN { exit(); }' >probe 2>&1; then
-		echo "skip $what: $(head -n1 probe)"
+		echo "skip $what: $(tail -n1 probe)"
 		continue
 	fi
 	line=${line//sleep 10/sleep 5}
