@@ -140,6 +140,11 @@ impl<P: PageTables> Session<P> {
             .map(|range| range * P::RANGE_SIZE)
     }
 
+    /// Is a search of `start..end` so short that it may be under a spinlock?
+    pub(super) fn is_short(start: usize, end: usize) -> bool {
+        end - start <= P::RANGE_SIZE << 9
+    }
+
     /// Is there one?
     pub(super) fn overlaps(&self, start: usize, end: usize) -> bool {
         self.next_pending(start, end).is_some()

@@ -108,13 +108,11 @@ impl<P: PageTables> Tracker<P> {
 
     /// Removes a session, if it has not been, that has ended and in which nobody copies any more.
     pub(super) fn remove(&self, session: &Session<P>) {
+        let is_it = |other: &Arc<Session<P>>| core::ptr::eq(&**other, session);
         let mut sessions = self.sessions.lock();
         let removed = sessions
             .iter_mut()
-            .find(|slot| {
-                slot.as_ref()
-                    .is_some_and(|other| core::ptr::eq(&**other, session))
-            })
+            .find(|slot| slot.as_ref().is_some_and(is_it))
             .and_then(Option::take);
         if removed.is_some() {
             // INVARIANT: One fewer. Release: see `is_idle`.
@@ -153,11 +151,16 @@ impl<P: PageTables> Tracker<P> {
         if self.is_idle() {
             return None;
         }
-        let sessions = self.sessions.lock();
-        // Also if the session is over: somebody may still be copying in it.
-        let sessions = sessions.iter().flatten();
-        let pending = sessions.filter_map(|session| session.next_pending(start, end));
-        Some(pending.min()?.max(start))
+        // Also if a session is over: somebody may still be copying in it.
+        let first = if Session::<P>::is_short(start, end) {
+            let sessions = self.sessions.lock();
+            let sessions = sessions.iter().flatten();
+            sessions.filter_map(|s| s.next_pending(start, end)).min()
+        } else {
+            let pending = |(_, s): (_, Arc<Session<P>>)| s.next_pending(start, end);
+            self.each(0, |_| true).filter_map(pending).min()
+        };
+        Some(first?.max(start))
     }
 
     /// Is there one?
@@ -191,10 +194,8 @@ impl<P: PageTables> Tracker<P> {
         mut patience: Option<&mut Patience>,
         killable: bool,
     ) -> Result {
-        // A search of many ranges does not belong under the lock.
-        let small = end - start <= P::RANGE_SIZE;
-        let concerned =
-            |session: &Session<P>| !small || session.is_over() || session.overlaps(start, end);
+        let long = !Session::<P>::is_short(start, end);
+        let concerned = |s: &Session<P>| long || s.is_over() || s.overlaps(start, end);
         let mut pusher = Pusher::new(self, source);
         for (_, session) in self.each(0, concerned) {
             let patience = patience.as_deref_mut();
