@@ -33,7 +33,7 @@ test: deps ## everything CI runs: host tests, series, kernels, KUnit, selftests,
 check: ## what needs no kernel build: shell scripts, host tests, check-sync, check-series, check-litmus
 	@ci/run tools host check-sync check-series litmus
 
-check-hooks: ## every hook, disabled, is missed by some selftest (5 minutes)
+check-hooks: ## every hook, disabled, is missed by some selftest (15 minutes)
 	@tools/check-hooks
 
 hooks-doc: ## Documentation/hooks.rst from ci/hooks; make check compares
