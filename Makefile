@@ -98,6 +98,9 @@ bench: ## the experiments of tools/bench.d, resumed where they were (hours; QUIC
 plots: ## pictures and README's tables of the results that are committed (RESULTS=DIR PLOTS=DIR)
 	@tools/plots
 
+screens: ## pictures of asyncfork watch and doctor beside Redis in a guest (python3-rich, librsvg2-bin, tmux)
+	@tools/screens
+
 cost: ## instructions of each operation against ci/costs.json, which UPDATE=1 renews (2 minutes)
 	@tools/cost/run
 
@@ -134,4 +137,4 @@ clean: ## remove kernels, logs and host builds; keeps BUILD/linux
 clean-tree: ## remove BUILD/linux, unless it holds work that is not in patches/
 	@tools/clean --tree
 
-.PHONY: help deps demo test check check-hooks check-planted check-models check-litmus check-rust check-harness fuzz coverage kernel vm selftests lib install-lib install deb parity programs soak bench plots cost hooks-doc fetch apply sync export check-sync check-series check-cocci check-deb check-each clean clean-tree
+.PHONY: help deps demo test check check-hooks check-planted check-models check-litmus check-rust check-harness fuzz coverage kernel vm selftests lib install-lib install deb parity programs soak bench plots screens cost hooks-doc fetch apply sync export check-sync check-series check-cocci check-deb check-each clean clean-tree
