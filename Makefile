@@ -125,6 +125,9 @@ check-series: ## git am and quilt on both texts, checkpatch, form
 check-cocci: ## the kernel's semantic patches on the C that the series adds (minutes)
 	@tools/series/check-cocci
 
+check-sparse: ## sparse on the lines of C that the series adds (5 minutes)
+	@tools/series/check-sparse
+
 check-deb: ## the packages of make deb in a new Debian: installed, booted, upgraded, purged (root, 10 minutes)
 	@CONFIG='$(CONFIG)' tools/check-deb
 
@@ -137,4 +140,4 @@ clean: ## remove kernels, logs and host builds; keeps BUILD/linux
 clean-tree: ## remove BUILD/linux, unless it holds work that is not in patches/
 	@tools/clean --tree
 
-.PHONY: help deps demo test check check-hooks check-planted check-models check-litmus check-rust check-harness fuzz coverage kernel vm selftests lib install-lib install deb parity programs soak bench plots screens cost hooks-doc fetch apply sync export check-sync check-series check-cocci check-deb check-each clean clean-tree
+.PHONY: help deps demo test check check-hooks check-planted check-models check-litmus check-rust check-harness fuzz coverage kernel vm selftests lib install-lib install deb parity programs soak bench plots screens cost hooks-doc fetch apply sync export check-sync check-series check-cocci check-sparse check-deb check-each clean clean-tree

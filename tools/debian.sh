@@ -57,3 +57,33 @@ debian_wrapper() {
 	chmod +x "$1.new"
 	mv "$1.new" "$1"
 }
+
+# debian_program PROGRAM SUITE MB PACKAGE...: prints the directory of a PROGRAM that
+# is_right: the one in the path, or that of a later suite with the libraries it needs, in
+# $CACHE/PROGRAM. Nothing is installed. The caller has is_right COMMAND, and says in
+# "wanted" what is, in "options" what it is always called with. Exit status 4: this
+# machine cannot get it.
+debian_program() {
+	local program=$1 suite=$2 space=$3 root=$CACHE/$1 problem='' dir
+	shift 3
+	if is_right "$program"; then dirname "$(command -v "$program")"; return; fi
+	if ! is_right "$root/$program"; then
+		[ "$(uname -m)" = x86_64 ] && [ -n "$(debian_mirror)" ] ||
+			{ note "install $wanted: it is not in the path, and apt here has no Debian mirror for x86_64"; exit 4; }
+		need_space "$CACHE" "$space" "$program"
+		note "downloading $program of Debian's $suite"
+		dir=$(temp_dir "$CACHE")
+		# shellcheck disable=SC2064
+		trap "rm -rf $(printf %q "$dir")" EXIT
+		debian_unpack "$dir/$program" "$suite" "$@" ||
+			die "no $program in $suite: $problem. Try again, or install $wanted"
+		# The packages' other programs are ten times as large.
+		find "$dir/$program/usr/bin" -type f ! -name "$program" -delete
+		rm -rf "$root"
+		mv "$dir/$program" "$root"
+		debian_wrapper "$root/$program" "$root" "$program" "${options[@]}"
+		is_right "$root/$program" || die "$program of $suite is not $wanted"
+		note "$program of $suite in $root"
+	fi
+	echo "$root"
+}
