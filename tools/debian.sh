@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # Sourced after lib.sh: packages of another Debian suite, signed, from the mirror
 # of this machine's own apt configuration. Nothing of apt's state is read or changed.
-# shellcheck disable=SC2034
+# shellcheck disable=SC2034,SC2154	# what the caller has, and is told
 
 debian_mirror() {
 	local id code
